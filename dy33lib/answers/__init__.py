@@ -1,0 +1,1 @@
+"""Answers of the exercises, one module a chapter."""

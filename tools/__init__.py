@@ -1,0 +1,1 @@
+"""What the book is made and checked with; not part of the library."""

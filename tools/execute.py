@@ -1,0 +1,117 @@
+"""Execute chapters in fresh kernels, one core each, and record what they cost.
+
+    python -m tools.execute book/ch01-neural-scaling-laws.ipynb
+    python -m tools.execute --check book/ch01-*.ipynb   # twice, into memory: same bytes?
+
+Writes outputs, CPU seconds and peak memory into the notebook, and fails beyond the limits.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+MAX_CPU_SECONDS = 180  # the goal is 90; CPU time, because wall time depends on the neighbours
+MAX_MEBIBYTES = 1536
+MAX_BYTES = 1_000_000
+ONE_CORE = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "JAX_PLATFORMS": "cpu",
+    # Without this, a kernel that inherits it would execute something else than a reader does.
+    "PYTHONHASHSEED": "0",
+}
+PROBE = """
+import json, resource, sys
+usage = resource.getrusage(resource.RUSAGE_SELF)
+scale = 1024 * (1024 if sys.platform == "darwin" else 1)
+print(json.dumps([usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale]))
+"""
+
+
+class Client(NotebookClient):
+    """A client that asks the kernel for its own account at the end."""
+
+    account: tuple[float, float] = (0.0, 0.0)
+
+    async def async_execute_cell(self, cell, cell_index, execution_count=None, store_history=True):
+        """Execute one cell and print how long it took."""
+        started = time.monotonic()
+        result = await super().async_execute_cell(
+            cell, cell_index, execution_count=execution_count, store_history=store_history
+        )
+        if cell.cell_type == "code":
+            first = next(iter(cell.source.strip().splitlines()), "")
+            print(f"  {time.monotonic() - started:6.1f} s  {first[:70]}", flush=True)
+        if cell_index == len(self.nb.cells) - 1:
+            probe = nbformat.v4.new_code_cell(PROBE)
+            await super().async_execute_cell(probe, cell_index, store_history=False)
+            self.account = tuple(json.loads(probe.outputs[0].text))
+        return result
+
+
+def execute(path: Path) -> tuple[nbformat.NotebookNode, float, float]:
+    """A notebook executed in a fresh kernel, with its CPU seconds and peak mebibytes."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    # nbclient counts cells; the probe needs the last one to be executed, so end with code.
+    client = Client(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    os.environ.update(ONE_CORE)
+    client.execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    notebook.metadata.pop("dy33_run", None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    return notebook, *client.account
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument("--check", action="store_true", help="execute twice and compare bytes")
+    arguments = parser.parse_args()
+    failures = []
+    for path in arguments.notebooks:
+        print(f"{path.name}:", flush=True)
+        notebook, seconds, mebibytes = execute(path)
+        text = nbformat.writes(notebook)
+        if arguments.check:
+            again = nbformat.writes(execute(path)[0])
+            if text != again:
+                failures.append(f"{path.name} gives other bytes when executed again")
+        else:
+            notebook.metadata["dy33_run"] = {
+                "cpu_seconds": round(seconds, 1),
+                "peak_mebibytes": round(mebibytes),
+            }
+            nbformat.write(notebook, path)
+        print(f"  {seconds:.1f} CPU s, {mebibytes:.0f} MiB, {len(text) / 1000:.0f} kB")
+        for value, limit, unit in (
+            (seconds, MAX_CPU_SECONDS, "CPU seconds"),
+            (mebibytes, MAX_MEBIBYTES, "MiB"),
+            (len(text), MAX_BYTES, "bytes"),
+        ):
+            if value > limit:
+                failures.append(f"{path.name} takes {value:.0f} {unit}, the limit is {limit}")
+    for failure in failures:
+        print(failure, file=sys.stderr)
+    return bool(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
