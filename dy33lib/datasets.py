@@ -5,6 +5,8 @@ CIFAR-10 are read from a local folder or, on request, from OpenML through scikit
 """
 
 import gzip
+import hashlib
+import io
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -92,7 +94,7 @@ def vision_task(
     """Draw disjoint training, validation and test sets at random.
 
     Args:
-        images: from :func:`load_vision`.
+        images: from :func:`~dy33lib.datasets.load_vision`.
         train: number of training images.
         test: number of test images.
         validation: number of validation images.
@@ -119,6 +121,29 @@ def vision_task(
     parts = np.split(order[: sum(counts)], np.cumsum(counts)[:-1])
     test_set, validation_set, train_set = ((inputs[i], targets[i]) for i in parts)
     return Task(train_set, validation_set, test_set)
+
+
+def load_shipped(name: str) -> dict[str, np.ndarray]:
+    """Arrays that come with the library because they take too long to make in a chapter.
+
+    `scripts/make_<name>.py` made them; `dy33lib/data/SHA256SUMS` holds their checksums.
+
+    Args:
+        name: of the file in `dy33lib/data`, without its ending.
+
+    Raises:
+        ValueError: if there is no such file, or it is not the one that the checksum is of.
+    """
+    folder = Path(__file__).parent / "data"
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    sums = {line.split()[1]: line.split()[0] for line in lines}
+    if f"{name}.npz" not in sums:
+        raise ValueError(f"no shipped data {name!r}; there is {', '.join(sorted(sums))}")
+    data = (folder / f"{name}.npz").read_bytes()
+    if hashlib.sha256(data).hexdigest() != sums[f"{name}.npz"]:
+        raise ValueError(f"{name}.npz is not the file whose checksum is in SHA256SUMS")
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
 
 
 def _find(folder: Path, pattern: str) -> list[Path]:

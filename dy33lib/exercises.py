@@ -7,9 +7,9 @@ answer can be computed it is computed there, by the library.
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Mistake:
         hint: what went wrong, without giving the right one away.
     """
 
-    value: Callable[[], ArrayLike]
+    value: Callable[[], Any]
     hint: str
 
 
@@ -37,7 +37,7 @@ class Exercise:
         hint: what to say when none of them matches.
     """
 
-    answer: Callable[[], ArrayLike]
+    answer: Callable[[], Any]
     rtol: float = 1e-2
     atol: float = 0.0
     mistakes: tuple[Mistake, ...] = ()
@@ -59,7 +59,7 @@ class Feedback:
         return f"{self.name}: {self.message}"
 
 
-def check(name: str, answer: ArrayLike | None) -> Feedback:
+def check(name: str, answer: Any) -> Feedback:
     """Compare an answer with the right one.
 
     Args:
@@ -87,7 +87,7 @@ def check(name: str, answer: ArrayLike | None) -> Feedback:
     if given.shape != right.shape:
         return Feedback(name, False, f"expected the shape {right.shape}, got {given.shape}")
 
-    def close(value: ArrayLike) -> bool:
+    def close(value: Any) -> bool:
         return bool(np.allclose(given, value, rtol=exercise.rtol, atol=exercise.atol))
 
     if close(right):

@@ -11,6 +11,7 @@ import html
 import io
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -144,6 +145,43 @@ class Interactive:
         }
 
 
+class Table:
+    """A small table of results with a caption.
+
+    Args:
+        header: column titles.
+        rows: one sequence of texts a row; the first is the row's title.
+        caption: what to see; as in `Show`.
+
+    Raises:
+        ValueError: if a row has another number of cells than the header, or the caption is empty.
+    """
+
+    def __init__(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str):
+        if any(len(row) != len(header) for row in rows):
+            raise ValueError(f"each row needs {len(header)} cells")
+        if not caption.strip():
+            raise ValueError("a table needs a caption")
+        self.header, self.rows, self.caption = header, rows, " ".join(caption.split())
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        head = "".join(f'<th scope="col">{html.escape(t)}</th>' for t in self.header)
+        body = "".join(
+            f'<tr><th scope="row">{html.escape(row[0])}</th>'
+            + "".join(f"<td>{html.escape(t)}</td>" for t in row[1:])
+            + "</tr>"
+            for row in self.rows
+        )
+        title = html.escape(re.sub(r"[*$]", "", self.caption).split(".")[0])
+        page = (
+            f'<div class="dy33-claims dy33-table" role="region" tabindex="0" aria-label="{title}">'
+            f"<table><caption>{_inline(self.caption)}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table></div>"
+        )
+        lines = [" | ".join(row) for row in (self.header, *self.rows)]
+        return {"text/html": page, "text/plain": "\n".join(lines)}
+
+
 def _labels(name: str, caption: str, alt: str) -> tuple[str, str, str]:
     if not re.fullmatch(r"[a-z0-9-]+", name):
         raise ValueError(f"name must be made of a-z, 0-9 and '-', got {name!r}")
@@ -171,17 +209,24 @@ def _themed(svg: str, name: str) -> str:
     limit = f"max-width:{float(width[1]) / 0.72:.0f}px;" if width else ""
     svg = svg.replace("<svg ", f'<svg aria-hidden="true" style="width:100%;{limit}" ', 1)
     svg = re.sub(r' xmlns:?\w*="[^"]*"', "", svg)
+    svg = svg.replace(INK, "currentColor")  # the page's text colour, here and in JupyterLab
     for colour, (light, _) in COLOURS.items():
         svg = svg.replace(light, f"var(--dy33-{colour},{light})")
     # Presentation attributes do not know variables, so what is not yet in a style moves there.
     svg = re.sub(r'\b(fill|stroke)="(var\([^"]*\))"', r'style="\1:\2"', svg)
-    svg = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', svg)
-    svg = re.sub(r'(xlink:)?href="#([^"]+)"', rf'href="#{name}-\2"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
-    svg = re.sub(r'xlink:href="data', 'href="data', svg)
+    svg = re.sub(r"xlink:href=", "href=", svg)
+    used = dict.fromkeys(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg))
+    short = {"".join(key): f"{name}-{number}" for number, key in enumerate(used)}
+    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{short[m[1]]}"' if m[1] in short else "", svg)
+    svg = re.sub(r'href="#([^"]+)"', lambda m: f'href="#{short[m[1]]}"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{short[m[1]]})", svg)
+    svg = re.sub(r'style="[^"]*"', lambda m: m[0].replace(": ", ":").replace("; ", ";"), svg)
+    # A tick repeats the style of the mark that it uses.
+    svg = re.sub(r' style="fill:currentColor;stroke:currentColor;stroke-width:[\d.]+"', "", svg)
+    svg = svg.replace("stroke-linejoin:miter;", "").replace(";stroke-linecap:square", "")
 
     def shorten(match: re.Match) -> str:
-        return re.sub(r"-?\d+\.\d{2,}", lambda m: f"{float(m[0]):.4g}".rstrip(), match[0])
+        return re.sub(r"-?\d+\.\d{2,}", lambda m: f"{float(m[0]):.4g}", match[0])
 
     svg = re.sub(r'\b(d|x|y|points)="[^"]*"', shorten, svg)
     return re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><").strip()

@@ -35,48 +35,35 @@ print(json.dumps([usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale]))
 """
 
 
-class Client(NotebookClient):
-    """A client that asks the kernel for its own account at the end."""
-
-    account: tuple[float, float] = (0.0, 0.0)
-
-    async def async_execute_cell(self, cell, cell_index, execution_count=None, store_history=True):
-        """Execute one cell and print how long it took."""
-        started = time.monotonic()
-        result = await super().async_execute_cell(
-            cell, cell_index, execution_count=execution_count, store_history=store_history
-        )
-        if cell.cell_type == "code":
-            first = next(iter(cell.source.strip().splitlines()), "")
-            print(f"  {time.monotonic() - started:6.1f} s  {first[:70]}", flush=True)
-        if cell_index == len(self.nb.cells) - 1:
-            probe = nbformat.v4.new_code_cell(PROBE)
-            await super().async_execute_cell(probe, cell_index, store_history=False)
-            self.account = tuple(json.loads(probe.outputs[0].text))
-        return result
-
-
 def execute(path: Path) -> tuple[nbformat.NotebookNode, float, float]:
     """A notebook executed in a fresh kernel, with its CPU seconds and peak mebibytes."""
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    # nbclient counts cells; the probe needs the last one to be executed, so end with code.
-    client = Client(
+    started = time.monotonic()
+
+    def tell(cell, cell_index, **_):
+        if cell.cell_type == "code" and cell_index < len(notebook.cells) - 1:
+            first = next(iter(cell.source.strip().splitlines()), "")
+            print(f"  {time.monotonic() - started:6.1f} s  {first[:70]}", flush=True)
+
+    # The kernel itself says at the end what it took; that cell does not stay.
+    probe = nbformat.v4.new_code_cell(PROBE)
+    notebook.cells.append(probe)
+    os.environ.update(ONE_CORE)
+    NotebookClient(
         notebook,
         timeout=600,
         kernel_name="python3",
         record_timing=False,
         resources={"metadata": {"path": str(path.parent)}},
-    )
-    os.environ.update(ONE_CORE)
-    client.execute()
-    for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
+        on_cell_executed=tell,
+    ).execute()
+    seconds, mebibytes = json.loads(notebook.cells.pop().outputs[0].text)
     notebook.metadata.pop("dy33_run", None)
     notebook.metadata.get("language_info", {}).pop("version", None)
-    return notebook, *client.account
+    return notebook, seconds, mebibytes
 
 
 def main() -> int:

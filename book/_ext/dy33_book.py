@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 from docutils import nodes
@@ -87,13 +88,13 @@ def copy_assets(app, exception) -> None:
     if exception or app.builder.format != "html":
         return
     import plotly
-    import sphinx_mathjax_offline
 
     static = Path(app.outdir) / "_static"
     plotly_js = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     shutil.copy(plotly_js, static / "plotly.min.js")
-    mathjax = Path(sphinx_mathjax_offline.__file__).parent
-    source = next(mathjax.rglob("tex-chtml.js"))
+    # That wheel's folder has a name that cannot be imported, so its list of files is asked.
+    packed = metadata.files("sphinx-mathjax-offline") or []
+    source = Path(str(next(f for f in packed if f.name == "tex-chtml.js").locate()))
     target = static / "mathjax"
     fonts = Path("output/chtml/fonts/woff-v2")
     (target / fonts).mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,12 @@ References:
 """
 
 from dy33lib.ntk.kernels import empirical_ntk, empirical_ntk_generic, infinite_ntk
-from dy33lib.ntk.linear import LinearFlow, fkt_width_linear, two_layer_linear_flow
+from dy33lib.ntk.linear import (
+    LinearFlow,
+    fkt_width_linear,
+    simulate_two_layer_linear_flow,
+    two_layer_linear_flow,
+)
 from dy33lib.ntk.network import ACTIVATIONS, MLP, Activation
 from dy33lib.ntk.observables import (
     kernel_alignment,
@@ -33,7 +38,18 @@ from dy33lib.ntk.observables import (
     relative_change,
 )
 from dy33lib.ntk.scaling import PowerLaw, Transition, power_law_fit, transition_width
-from dy33lib.ntk.study import Case, Profile, Run, prepare, run_case, run_cases
+from dy33lib.ntk.study import (
+    Case,
+    Linearised,
+    Profile,
+    Run,
+    curve,
+    prepare,
+    run_case,
+    run_cases,
+    run_linearised,
+    seed_exponents,
+)
 from dy33lib.ntk.training import (
     KernelFlow,
     TrainResult,
@@ -49,11 +65,13 @@ __all__ = [
     "Case",
     "KernelFlow",
     "LinearFlow",
+    "Linearised",
     "PowerLaw",
     "Profile",
     "Run",
     "TrainResult",
     "Transition",
+    "curve",
     "empirical_ntk",
     "empirical_ntk_generic",
     "fkt_width_linear",
@@ -69,6 +87,9 @@ __all__ = [
     "relative_change",
     "run_case",
     "run_cases",
+    "run_linearised",
+    "seed_exponents",
+    "simulate_two_layer_linear_flow",
     "train_full_batch",
     "transition_width",
     "two_layer_linear_flow",

@@ -23,7 +23,7 @@ def infinite_ntk(
     r"""Tangent kernel of an infinitely wide `MLP`, for each of its outputs.
 
     The recursion of Jacot et al. (2018), theorem 1, with the Gaussian averages of
-    :data:`ACTIVATIONS`: :math:`\Theta_{l+1} = \Sigma_{l+1} + \Theta_l \circ \dot\Sigma_{l+1}`.
+    `ACTIVATIONS`: :math:`\Theta_{l+1} = \Sigma_{l+1} + \Theta_l \circ \dot\Sigma_{l+1}`.
 
     Args:
         X: inputs, shape (m, d).
@@ -33,8 +33,8 @@ def infinite_ntk(
         gamma: as in `MLP`.
 
     Returns:
-        The kernel, shape (m, n), float64. The outputs are independent and alike: a sum over k
-        outputs, as :func:`empirical_ntk` returns it, tends to k times this.
+        The kernel, shape (m, n), float64. The outputs are independent and alike, so that a sum
+        over k outputs, as in :func:`~dy33lib.ntk.kernels.empirical_ntk`, tends to k times this.
 
     Raises:
         ValueError: for empty or unequal inputs, depth below 1, gamma not positive, an unknown
@@ -85,7 +85,7 @@ def empirical_ntk(
         Shape (m, n) with the trace, else (m, n, k, k), in the precision of the weights.
 
     Raises:
-        TypeError: if the model is not an `MLP`; see :func:`empirical_ntk_generic`.
+        TypeError: if the model is not an `MLP`; see :func:`~dy33lib.ntk.kernels.empirical_ntk_generic`.
         ValueError: if the inputs are empty or have the wrong feature dimension.
     """
     if not isinstance(model, MLP):

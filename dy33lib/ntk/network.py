@@ -100,17 +100,13 @@ class MLP(eqx.Module):
             raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}")
         if antisymmetric and (len(widths) != 3 or widths[1] % 2):
             raise ValueError(f"antisymmetric needs one hidden layer of even width, got {widths}")
-        keys = jax.random.split(key, len(widths) - 1)
-        shapes = list(zip(widths[1:], widths[:-1], strict=True))
         if antisymmetric:
             half = widths[1] // 2
-            w = jax.random.normal(keys[0], (half, widths[0]), dtype)
-            a = jax.random.normal(keys[1], (widths[2], half), dtype)
+            w, a = _normal_matrices(key, [(half, widths[0]), (widths[2], half)], dtype)
             self.weights = (jnp.concatenate([w, w]), jnp.concatenate([a, -a], axis=1))
         else:
-            self.weights = tuple(
-                jax.random.normal(k, s, dtype) for k, s in zip(keys, shapes, strict=True)
-            )
+            shapes = list(zip(widths[1:], widths[:-1], strict=True))
+            self.weights = tuple(_normal_matrices(key, shapes, dtype))
         self.gamma = jnp.asarray(gamma, dtype)
         self.activation = activation
 
@@ -144,3 +140,20 @@ class MLP(eqx.Module):
         last = self.weights[-1]
         phi = ACTIVATIONS[self.activation].value
         return last @ phi(self.features(x)[-1]) / (root(last.shape[1]) * self.gamma)
+
+
+def _normal_matrices(
+    key: PRNGKeyArray, shapes: list[tuple[int, int]], dtype: Any, block: int = 2**14
+) -> list[Float[Array, "rows columns"]]:
+    """Standard normal matrices, cut from blocks of one length.
+
+    A draw of each shape by itself would be compiled anew for each width, for longer than a narrow
+    network takes to train.
+    """
+    sizes = [rows * columns for rows, columns in shapes]
+    blocks = [
+        np.asarray(jax.random.normal(jax.random.fold_in(key, number), (block,), dtype))
+        for number in range(-(-sum(sizes) // block))
+    ]
+    parts = np.split(np.concatenate(blocks)[: sum(sizes)], np.cumsum(sizes)[:-1])
+    return [jnp.asarray(part.reshape(s)) for part, s in zip(parts, shapes, strict=True)]

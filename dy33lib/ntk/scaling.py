@@ -1,12 +1,15 @@
 """Scaling laws: exponents and the width of the transition."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Num
 from scipy import stats
 
 from dy33lib.ntk._checks import check_positive
+
+Values = Sequence[float] | Num[np.ndarray, " n"]
 
 
 class PowerLaw(NamedTuple):
@@ -17,13 +20,13 @@ class PowerLaw(NamedTuple):
     prefactor: float
 
 
-def power_law_fit(x: Iterable[float], y: Iterable[float]) -> PowerLaw:
+def power_law_fit(x: Values, y: Values) -> PowerLaw:
     """Exponent of y ~ x^exponent, with the standard error of the straight line on log axes.
 
     Raises:
         ValueError: for fewer than 3 points, unequal lengths, or values that are not positive.
     """
-    x_, y_ = np.asarray(list(x), float), np.asarray(list(y), float)
+    x_, y_ = np.asarray(x, float), np.asarray(y, float)
     if x_.shape != y_.shape or x_.ndim != 1 or x_.size < 3:
         raise ValueError(f"need two sequences of at least 3 points, got {x_.shape} and {y_.shape}")
     if not (np.all(x_ > 0) and np.all(y_ > 0)):
@@ -39,9 +42,7 @@ class Transition(NamedTuple):
     bracket: tuple[float, float]
 
 
-def transition_width(
-    widths: Iterable[float], changes: Iterable[float], threshold: float = 1.0
-) -> Transition:
+def transition_width(widths: Values, changes: Values, threshold: float = 1.0) -> Transition:
     """Width at which a falling kernel change crosses the threshold, by log-log interpolation.
 
     Args:
@@ -53,7 +54,7 @@ def transition_width(
         ValueError: if the widths do not bracket the threshold (it never extrapolates), cross it
             more than once, or are not increasing; or if a value is not positive.
     """
-    n, change = np.asarray(list(widths), float), np.asarray(list(changes), float)
+    n, change = np.asarray(widths, float), np.asarray(changes, float)
     check_positive("threshold", threshold)
     if n.shape != change.shape or n.size < 2 or np.any(np.diff(n) <= 0):
         raise ValueError(f"need increasing widths and as many changes, got {n} and {change}")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,7 +16,8 @@ from dy33lib.datasets import Images, Task, load_vision, vision_task
 from dy33lib.ntk.kernels import empirical_ntk
 from dy33lib.ntk.network import MLP
 from dy33lib.ntk.observables import kernel_entropy, kernel_trace, label_alignment, relative_change
-from dy33lib.ntk.training import train_full_batch
+from dy33lib.ntk.scaling import power_law_fit
+from dy33lib.ntk.training import kernel_gradient_flow, match_time, train_full_batch
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Case:
         antisymmetric: as in `MLP`.
         early_stopping: stop at the smallest validation loss, and not only at `tol`.
         tol: goal for the training loss, as a fraction of its start.
-        lr: as in :func:`train_full_batch`.
-        max_steps: as in :func:`train_full_batch`.
+        lr: as in :func:`~dy33lib.ntk.training.train_full_batch`.
+        max_steps: as in :func:`~dy33lib.ntk.training.train_full_batch`.
         images: "digits", "mnist" or "cifar10".
         validation: held-out images that decide when to stop.
         test: held-out images that decide nothing; the kernel is probed on the first of them.
@@ -130,14 +131,14 @@ def run_case(case: Case) -> Run:
     )
     X, Y = (jnp.asarray(part, model.dtype) for part in task.test)
     probe = X[: case.probe]
-    error = _outputs(result.model, X) - _outputs(model, X) - Y
+    error = np.asarray(_outputs(result.model, X) - _outputs(model, X) - Y)
     before, after = empirical_ntk(model, probe), empirical_ntk(result.model, probe)
     return Run(
         case=case,
         converged=result.converged,
         steps=result.steps,
         train_loss=result.loss,
-        test_loss=float(jnp.sum(error**2) / jnp.sum(Y**2)),
+        test_loss=float(np.sum(error**2) / np.sum(np.asarray(Y) ** 2)),
         change=relative_change(before, after),
         trace_ratio=kernel_trace(after) / kernel_trace(before),
         entropy=(kernel_entropy(before, effective=True), kernel_entropy(after, effective=True)),
@@ -157,20 +158,109 @@ def run_cases(
     cases: Iterable[Case],
     *,
     executor: Executor | None = None,
-    track: Callable[[Iterable[Run]], Iterable[Run]] = iter,
+    track: Callable[[Iterable[Run], int], Iterable[Run]] | None = None,
 ) -> list[Run]:
     """Run many cases, in this process or wherever the executor runs them.
 
     Args:
         cases: what to run.
         executor: any `concurrent.futures.Executor`; in this process if left out.
-        track: wraps the stream of results, for instance with a progress bar.
+        track: wraps the stream of results, given their number; for instance
+            `dy33lib.progress.progress`.
 
     Returns:
         The runs, in the order of the cases.
     """
-    mapped = map(run_case, cases) if executor is None else executor.map(run_case, cases)
-    return list(track(mapped))
+    cases = list(cases)
+    runs = map(run_case, cases) if executor is None else executor.map(run_case, cases)
+    return list(runs if track is None else track(runs, len(cases)))
+
+
+def curve(
+    runs: Iterable["Run | Linearised"], observable: str, *, along: str, **fixed: Any
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "seeds n"]]:
+    """One observable of the runs against one property of their cases, a row a seed.
+
+    Args:
+        runs: from :func:`~dy33lib.ntk.study.run_cases`.
+        observable: a field of `Run`, such as "change"; of (before, after) pairs the second.
+        along: a field of `Case`, such as "width".
+        fixed: fields of `Case` and the values that the runs must have.
+
+    Returns:
+        The values of `along`, increasing, shape (n,), and of the observable, shape (seeds, n).
+
+    Raises:
+        ValueError: if no run fits, or not each seed has each value exactly once.
+    """
+    chosen = [r for r in runs if all(getattr(r.case, k) == v for k, v in fixed.items())]
+    x = sorted({getattr(r.case, along) for r in chosen})
+    seeds = sorted({r.case.seed for r in chosen})
+    if not chosen or len(chosen) != len(x) * len(seeds):
+        raise ValueError(f"{len(chosen)} runs with {fixed} for {len(x)} x {len(seeds)} points")
+    y = np.full((len(seeds), len(x)), np.nan)
+    for r in chosen:
+        value = getattr(r, observable)
+        y[seeds.index(r.case.seed), x.index(getattr(r.case, along))] = (
+            value[1] if isinstance(value, tuple) else value
+        )
+    return np.asarray(x, float), y
+
+
+def seed_exponents(x: Float[np.ndarray, " n"], y: Float[np.ndarray, "seeds n"]) -> list[float]:
+    """One power-law exponent a seed: the independent numbers behind a mean and its error."""
+    return [power_law_fit(x, row).exponent for row in y]
+
+
+class Linearised(NamedTuple):
+    """A trained network beside the same network linearised about its start.
+
+    Attributes:
+        case: what was run.
+        distance: of the two functions on the test images, over the length of the trained one.
+        trained: test loss of the trained network.
+        linear: test loss of the linearised network, stopped at the same training loss.
+        converged: as in `TrainResult`.
+    """
+
+    case: Case
+    distance: float
+    trained: float
+    linear: float
+    converged: bool
+
+
+def run_linearised(case: Case) -> Linearised:
+    """Train a network, and let its linearisation flow in closed form to the same training loss.
+
+    The kernel keeps all output pairs, so nothing but the linearisation is approximated.
+
+    Raises:
+        ValueError: as in :func:`~dy33lib.ntk.study.run_case`.
+    """
+    model, task = prepare(case)
+    result = train_full_batch(
+        model, *task.train, lr=case.lr, tol=case.tol, max_steps=case.max_steps
+    )
+    (X, Y), (X_test, Y_test) = task.train, task.test
+
+    def flattened(kernel: Float[Array, "m n k k"]) -> Float[np.ndarray, "mk nk"]:
+        m, n, k, _ = kernel.shape
+        return np.asarray(kernel, np.float64).transpose(0, 2, 1, 3).reshape(m * k, n * k)
+
+    K_tt = flattened(empirical_ntk(model, X, trace=False))
+    K_et = flattened(empirical_ntk(model, X_test, X, trace=False))
+    t = match_time(K_tt, Y.reshape(-1), result.loss)
+    linear = kernel_gradient_flow(K_tt, K_et, Y.reshape(-1), t).elsewhere.reshape(Y_test.shape)
+    inputs = jnp.asarray(X_test, model.dtype)
+    trained = np.asarray(_outputs(result.model, inputs) - _outputs(model, inputs), np.float64)
+    return Linearised(
+        case=case,
+        distance=float(np.linalg.norm(trained - linear) / np.linalg.norm(trained)),
+        trained=float(np.sum((trained - Y_test) ** 2) / np.sum(Y_test**2)),
+        linear=float(np.sum((linear - Y_test) ** 2) / np.sum(Y_test**2)),
+        converged=result.converged,
+    )
 
 
 @dataclass(frozen=True)

@@ -89,13 +89,13 @@ def train_full_batch(
     largest = np.linalg.eigvalsh(kernel)[-1] / X.shape[0]
     step_size, goal = jnp.asarray(lr / largest, dtype), jnp.asarray(tol, dtype)
     final, steps, loss, met = _descend(
-        model, X, Y, held_out, step_size, jnp.asarray(momentum, dtype), goal, max_steps
+        model, X, Y, held_out, step_size, float(momentum), goal, jnp.asarray(max_steps)
     )
     return TrainResult(final, int(steps), float(loss), bool(met))
 
 
 class _Best(NamedTuple):
-    """The weights to return: the last, or those of the smallest validation loss."""
+    """The weights to return: the last ones, or those of the smallest validation loss."""
 
     score: Array
     step: Array
@@ -104,11 +104,10 @@ class _Best(NamedTuple):
 
 
 class _Descent(NamedTuple):
-    """State of the loop."""
+    """State of the loop: `weights` come next; `loss` and `best` speak of those before."""
 
     weights: tuple[Array, ...]
     optimiser: PyTree
-    gradient: tuple[Array, ...]
     step: Array
     loss: Array
     best: _Best
@@ -125,43 +124,36 @@ def _descend(model, X, Y, validation, step_size, momentum, tol, max_steps):
     initial = model.weights
     target, start = Y + outputs(initial, X), mean_square(Y)
     held_out = None if validation is None else validation[1] + outputs(initial, validation[0])
+    optimiser = optax.sgd(step_size, momentum or None)
 
     @jax.value_and_grad
     def loss_and_gradient(weights):
         return mean_square(outputs(weights, X) - target)
 
-    def score(weights, loss):
-        if validation is None:
-            return loss
-        return mean_square(outputs(weights, validation[0]) - held_out)
-
-    optimiser = optax.inject_hyperparams(optax.sgd)(step_size, momentum)
-
     def passed(s: _Descent):
         """Whether the minimum of the validation loss lies well behind."""
-        return s.step > 50 + 1.5 * s.best.step
+        return s.step - 1 > 50 + s.best.step + s.best.step // 2
 
     def unfinished(s: _Descent):
         # NaN compares false: a run that diverges stops, and does not count as converged.
-        going = (s.loss > tol * start) & (s.step < max_steps)
+        going = (s.loss > tol * start) & (s.step <= max_steps)
         return going if validation is None else going & ~passed(s)
 
     def update(s: _Descent):
-        change, state = optimiser.update(s.gradient, s.optimiser)
-        weights = cast(tuple[Array, ...], optax.apply_updates(s.weights, change))
-        loss, gradient = loss_and_gradient(weights)
-        now = score(weights, loss)
-        here = _Best(now, s.step + 1, loss, weights)
-        best = here
+        loss, gradient = loss_and_gradient(s.weights)
+        best = _Best(loss, s.step, loss, s.weights)
         if validation is not None:
-            better = now < s.best.score
+            score = mean_square(outputs(s.weights, validation[0]) - held_out)
+            here = best._replace(score=score)
+            better = score < s.best.score
             best = jax.tree.map(lambda new, kept: jnp.where(better, new, kept), here, s.best)
-        return _Descent(weights, state, gradient, s.step + 1, loss, best)
+        change, state = optimiser.update(gradient, s.optimiser)
+        weights = cast(tuple[Array, ...], optax.apply_updates(s.weights, change))
+        return _Descent(weights, state, s.step + 1, loss, best)
 
-    loss, gradient = loss_and_gradient(initial)
-    zero = jnp.zeros((), int)
-    best = _Best(score(initial, loss), zero, loss, initial)
-    first = _Descent(initial, optimiser.init(initial), gradient, zero, loss, best)
+    zero, infinite = jnp.zeros((), int), jnp.full((), jnp.inf, start.dtype)
+    nothing = _Best(infinite, zero, infinite, initial)
+    first = _Descent(initial, optimiser.init(initial), zero, infinite, nothing)
     s = jax.lax.while_loop(unfinished, update, first)
     met = s.loss <= tol * start
     if validation is not None:
@@ -222,7 +214,7 @@ def kernel_gradient_flow(
 def match_time(
     K: Num[Array | np.ndarray, "n n"], Y: Num[Array | np.ndarray, "n *k"], tol: float
 ) -> float:
-    """Time at which the flow of :func:`kernel_gradient_flow` has the loss `tol` times the first.
+    """Time at which the flow of :func:`~dy33lib.ntk.training.kernel_gradient_flow` has the loss `tol` times the first.
 
     Raises:
         ValueError: if tol is not between 0 and 1, or no time reaches it.
