@@ -51,9 +51,13 @@ class Claim:
 
     @property
     def value(self) -> str:
-        """The measured number with its error, rounded."""
-        text = _number(self.measured, self.digits)
-        return f"{text} ± {_number(self.error, 1 if self.error < 1 else 2)}" if self.error else text
+        """The measured number and its standard error, rounded to the error's leading digit."""
+        return _with_error(self.measured, self.error, self.digits)
+
+    @property
+    def target(self) -> str:
+        """Reference and criterion in one phrase."""
+        return f"{self.reference}, {self.criterion}" if self.reference else self.criterion
 
     @property
     def verdict(self) -> str:
@@ -176,8 +180,7 @@ class Ledger:
     def to_text(self) -> str:
         """The ledger as plain lines."""
         return "\n".join(
-            f"[{c.verdict}] {c.statement} ({c.source}): {c.value}; "
-            f"reference {c.reference or '-'}; {c.criterion}"
+            f"[{c.verdict}] {c.statement} ({c.source}): {c.value}; should be {c.target}"
             for c in self.claims
         )
 
@@ -190,7 +193,7 @@ def claims_table(claims: Sequence[Claim], caption: str = "What this run measured
     """An accessible HTML table of claims."""
     head = "".join(
         f'<th scope="col">{name}</th>'
-        for name in ("Claim", "Source", "Reference", "Measured", "Criterion", "Verdict")
+        for name in ("Claim", "Source", "Should be", "Measured", "Verdict")
     )
     rows = []
     for c in claims:
@@ -198,10 +201,9 @@ def claims_table(claims: Sequence[Claim], caption: str = "What this run measured
         seeds = ""
         if c.samples:
             values = ", ".join(_number(v, c.digits) for v in c.samples)
-            seeds = f'<br><span class="dy33-samples">seeds: {values}</span>'
-        cells = (c.source, c.reference or "–", c.value, c.criterion)
-        middle = [f"<td>{html.escape(t)}</td>" for t in cells]
-        middle[2] = middle[2].replace("</td>", f"{seeds}</td>")
+            seeds = f'<br><span class="dy33-samples">each: {values}</span>'
+        middle = [f"<td>{html.escape(t)}</td>" for t in (c.source, c.target)]
+        middle.append(f'<td><span class="dy33-value">{html.escape(c.value)}</span>{seeds}</td>')
         rows.append(
             f'<tr><th scope="row">{html.escape(c.statement)}</th>{"".join(middle)}'
             f'<td class="dy33-verdict-{kind}">{c.verdict}</td></tr>'
@@ -214,11 +216,29 @@ def claims_table(claims: Sequence[Claim], caption: str = "What this run measured
 
 
 def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.3g} %" if fraction >= 1e-4 else f"a fraction {fraction:.0e}"
+    return f"{100 * fraction:.3g} %"
 
 
 def _number(value: float, digits: int) -> str:
-    if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e5):
-        return f"{value:.{max(digits - 1, 0)}e}"
-    text = f"{value:.{digits}g}"
-    return f"{float(text):.10g}" if "e" in text else text
+    """A number as it is printed in a book: a true minus sign, powers of ten written out."""
+    if not math.isfinite(value):
+        return str(value)
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        mantissa, exponent = f"{value:.{max(digits - 1, 0)}e}".split("e")
+        power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        mantissa = f"{float(mantissa):g}"
+        text = f"10{power}" if mantissa == "1" else f"{mantissa}·10{power}"
+    else:
+        text = f"{float(f'{value:.{digits}g}'):.10g}"
+    return text.replace("-", "−")
+
+
+def _with_error(value: float, error: float, digits: int) -> str:
+    """Value and error with as many decimals as the leading digit of the error has (two for 1)."""
+    if not error or not math.isfinite(error) or not math.isfinite(value):
+        return _number(value, digits)
+    places = -math.floor(math.log10(error))
+    if round(error * 10**places, 6) < 2:
+        places += 1
+    places = max(places, 0)
+    return f"{value:.{places}f} ± {error:.{places}f}".replace("-", "−")

@@ -94,7 +94,7 @@ def vision_task(
     """Draw disjoint training, validation and test sets at random.
 
     Args:
-        images: from :func:`~dy33lib.datasets.load_vision`.
+        images: from :func:`.load_vision`.
         train: number of training images.
         test: number of test images.
         validation: number of validation images.

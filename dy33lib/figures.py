@@ -17,7 +17,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 from cycler import cycler
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as MatplotlibFigure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from plotly.offline import get_plotlyjs_version
 
 # One colour for one thing through a chapter. Each is at least 3:1 against white and, in its second
@@ -67,6 +69,13 @@ STYLE: Any = {
 def use_style() -> None:
     """Switch Matplotlib to the house style; a chapter calls it once, at the top."""
     matplotlib.rcParams.update(STYLE)
+
+
+def log_ticks(axis: Axis, values: Sequence[float]) -> None:
+    """Ticks of a logarithmic axis at the measured values, written out, and none between."""
+    axis.set_major_locator(FixedLocator(list(values)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 class Show:

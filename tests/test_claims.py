@@ -2,6 +2,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -11,7 +12,7 @@ from dy33lib.claims import MIME, Claim, ClaimError, Ledger
 from tools import chapters
 
 
-def made(measured=2.0, *, statement="It is so", source="ours", **criterion) -> Claim:
+def made(measured: Any = 2.0, *, statement="It is so", source="ours", **criterion) -> Claim:
     return Ledger("ch99").claim(statement, measured, source=source, **criterion)
 
 
@@ -116,7 +117,7 @@ def test_the_mean_is_judged_and_not_the_samples():
 
 @pytest.mark.usefixtures("unchecked")
 def test_samples_may_be_an_array():
-    assert made(np.array([1.0, 2.0, 6.0]), low=0).measured == 3  # pyright: ignore
+    assert made(np.array([1.0, 2.0, 6.0]), low=0).measured == 3
     assert made(np.float64(2.0), low=0).samples == ()
 
 
@@ -128,10 +129,14 @@ def test_samples_may_be_an_array():
         ({"measured": 3.14159, "low": 0, "error": 0.0234}, "3.14 ± 0.02"),
         ({"measured": 314.159, "low": 0, "error": 12.34}, "314 ± 12"),
         ({"measured": 31415.9, "low": 0}, "31400"),
-        ({"measured": 0.000123, "low": 0}, "1.23e-04"),
-        ({"measured": 314159.0, "low": 0}, "3.14e+05"),
+        ({"measured": 0.000123, "low": 0}, "1.23·10⁻⁴"),
+        ({"measured": 314159.0, "low": 0}, "3.14·10⁵"),
         ({"measured": 0, "low": 0}, "0"),
-        ({"measured": -0.5, "low": -1}, "-0.5"),
+        ({"measured": 1e-12, "low": 0, "digits": 1}, "10⁻¹²"),
+        ({"measured": -1.234, "low": -9, "error": 0.123}, "−1.23 ± 0.12"),
+        ({"measured": 1.2, "low": 0, "error": 0.098}, "1.20 ± 0.10"),
+        ({"measured": math.nan, "low": 0}, "nan"),
+        ({"measured": -0.5, "low": -1}, "−0.5"),
     ],
 )
 def test_values_are_rounded(claim, shown):
@@ -143,8 +148,8 @@ def test_values_are_rounded(claim, shown):
     [
         ({"reference": 2.0, "within": 0.25}, "within 0.25"),
         ({"reference": 2.0, "relative": 0.05}, "within 5 %"),
-        ({"reference": 2.0, "relative": 1e-6}, "within a fraction 1e-06"),
-        ({"low": -1}, "≥ -1"),
+        ({"reference": 2.0, "relative": 1e-6}, "within 0.0001 %"),
+        ({"low": -1}, "≥ −1"),
         ({"high": 0.5}, "≤ 0.5"),
         ({"low": 0.1, "high": 3}, "≥ 0.1 and ≤ 3"),
     ],
@@ -153,6 +158,7 @@ def test_criteria_are_written_out(criterion, text):
     claim = made(**criterion)
     assert claim.criterion == text
     assert claim.reference == ("2" if "reference" in criterion else "")
+    assert claim.target == (f"2, {text}" if "reference" in criterion else text)
 
 
 @pytest.mark.parametrize(
@@ -204,15 +210,13 @@ def test_closing_names_each_claim_that_turned_out_otherwise():
     ledger.claim("The sea is green", 1.25, source="ours", reference=1.0, within=0.125)
     with pytest.raises(ClaimError) as caught:
         ledger.close()
-    assert str(caught.value) == (
-        "1 of 2 claims:\n  FAILS: The sea is green: 1.25, within 0.125"
-    )
+    assert str(caught.value) == ("1 of 2 claims:\n  FAILS: The sea is green: 1.25, within 0.125")
     ledger.claim("Grass is red", [5.0, 6.0, 7.0], source="talk", low=4, expected=False)
     with pytest.raises(ClaimError) as caught:
         ledger.close()
     message = str(caught.value)
     assert message.startswith("2 of 3 claims:\n")
-    assert "UNEXPECTEDLY HOLDS: Grass is red: 6 ± 0.6, ≥ 4" in message
+    assert "UNEXPECTEDLY HOLDS: Grass is red: 6.0 ± 0.6, ≥ 4" in message
     assert "blue" not in message
 
 
@@ -236,15 +240,12 @@ def test_the_three_forms_say_the_same():
     lines = bundle["text/plain"].splitlines()
     assert bundle[MIME]["chapter"] == "ch99"
     assert len(rows) == len(lines) == len(bundle[MIME]["claims"]) == 3
-    assert head == ["Claim", "Source", "Reference", "Measured", "Criterion", "Verdict"]
+    assert head == ["Claim", "Source", "Should be", "Measured", "Verdict"]
     for row, line, data in zip(rows, lines, bundle[MIME]["claims"], strict=True):
         claim = Claim(**data)
-        reference = claim.reference or "–"
-        seeds = "seeds: 1, 2, 4.5" if claim.samples else ""
-        measured = claim.value + seeds
-        said = [claim.statement, claim.source, reference, measured, claim.criterion, claim.verdict]
-        assert row == said
-        for text in (claim.statement, claim.source, claim.value, claim.criterion, claim.verdict):
+        measured = claim.value + ("each: 1, 2, 4.5" if claim.samples else "")
+        assert row == [claim.statement, claim.source, claim.target, measured, claim.verdict]
+        for text in (claim.statement, claim.source, claim.target, claim.value, claim.verdict):
             assert text in line
     assert ledger_of_everything()._repr_mimebundle_() == bundle
 

@@ -59,12 +59,14 @@ def test_mistakes_get_their_own_hint(name, mistake):
 @pytest.mark.parametrize("name", EXERCISES)
 def test_mistakes_are_apart_from_each_other_and_from_the_answer(name):
     exercise = EXERCISES[name]
-    values = [np.asarray(e, float) for e in (exercise.answer(), *(m.value() for m in exercise.mistakes))]
-    tolerance = {"rtol": 2 * exercise.rtol, "atol": 2 * exercise.atol}
+    values = [
+        np.asarray(e, float) for e in (exercise.answer(), *(m.value() for m in exercise.mistakes))
+    ]
+    rtol, atol = 2 * exercise.rtol, 2 * exercise.atol
     for i, one in enumerate(values):
         assert np.all(np.isfinite(one))
         for other in values[:i]:
-            assert one.shape != other.shape or not np.allclose(one, other, **tolerance)
+            assert one.shape != other.shape or not np.allclose(one, other, rtol, atol)
     hints = [exercise.hint, *(m.hint for m in exercise.mistakes)]
     assert len(hints) == len(set(hints))
     assert all(hint.strip() for hint in hints)

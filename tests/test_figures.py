@@ -125,8 +125,9 @@ def test_text_of_several_lines_becomes_one():
     ],
 )
 def test_captions_know_a_little_markdown(text, expected):
-    assert f"<figcaption>{expected}</figcaption>" in page(show(caption=text, figure=Figure()))
-    assert f"<caption>{expected}</caption>" in page(Table(["a"], [], caption=text))
+    pages = page(show(caption=text, figure=Figure())), page(Table(["a"], [], caption=text))
+    for tag, written in zip(("figcaption", "caption"), pages, strict=True):
+        assert f"<{tag}>{expected}</{tag}>" in written.replace("&#42;", "*")
 
 
 # Static figures ----------------------------------------------------------------------------------
@@ -169,7 +170,17 @@ def test_filled_marks_keep_the_ink(width):
 def test_svg_carries_nothing_but_the_picture(svg):
     assert svg.startswith("<svg ")
     assert svg.endswith("</svg>")
-    for word in ("doctype", "<?xml", "<metadata", "dc:", "rdf:", "xlink", "xmlns", "<!--", "<style"):
+    for word in (
+        "doctype",
+        "<?xml",
+        "<metadata",
+        "dc:",
+        "rdf:",
+        "xlink",
+        "xmlns",
+        "<!--",
+        "<style",
+    ):
         assert word not in svg.lower()
     assert not re.search(r"\d{4}-\d\d-\d\d", svg)  # no date
     assert "http" not in svg
@@ -182,7 +193,9 @@ def test_svg_carries_nothing_but_the_picture(svg):
 
 def test_svg_is_well_formed(svg):
     Page(svg)  # no attribute twice
-    assert svg.count("<g ") + svg.count("<g>") == svg.count("</g>") + len(re.findall("<g[^>]*/>", svg))
+    assert svg.count("<g ") + svg.count("<g>") == svg.count("</g>") + len(
+        re.findall("<g[^>]*/>", svg)
+    )
 
 
 def test_ids_are_the_figures_own(svg):

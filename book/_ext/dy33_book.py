@@ -124,7 +124,7 @@ def head_chapter(app, doctree) -> None:
     items = "".join(
         f'<li><span class="dy33-verdict-{"yes" if c.holds else "no"}">{c.verdict}</span> '
         f"{html.escape(c.statement)}: <strong>{html.escape(c.value)}</strong> "
-        f"({html.escape(c.criterion)})</li>"
+        f"(should be {html.escape(c.target)})</li>"
         for c in chapter.headlines
     )
     box = (
@@ -165,8 +165,9 @@ class Gallery(Generated):
 
         cards = [
             f'<a class="dy33-card" href="{c.name}.html"><div class="dy33-card-picture">'
-            f'{picture(c)}</div><div class="dy33-card-text"><p class="dy33-card-number">Chapter {c.number} '
-            f"· {html.escape(c.talk)}</p><h3>{html.escape(c.title)}</h3>"
+            f'{picture(c)}</div><div class="dy33-card-text">'
+            f'<p class="dy33-card-number">Chapter {c.number} · {html.escape(c.talk)}</p>'
+            f"<h3>{html.escape(c.title)}</h3>"
             f"<p>{html.escape(c.question)}</p>"
             f'<p class="dy33-badge"><span>{c.score}</span> <span>{c.minutes} min</span></p>'
             "</div></a>"

@@ -34,7 +34,7 @@ def infinite_ntk(
 
     Returns:
         The kernel, shape (m, n), float64. The outputs are independent and alike, so that a sum
-        over k outputs, as in :func:`~dy33lib.ntk.kernels.empirical_ntk`, tends to k times this.
+        over k outputs, as in :func:`.empirical_ntk`, tends to k times this.
 
     Raises:
         ValueError: for empty or unequal inputs, depth below 1, gamma not positive, an unknown
@@ -85,7 +85,7 @@ def empirical_ntk(
         Shape (m, n) with the trace, else (m, n, k, k), in the precision of the weights.
 
     Raises:
-        TypeError: if the model is not an `MLP`; see :func:`~dy33lib.ntk.kernels.empirical_ntk_generic`.
+        TypeError: if the model is not an `MLP`; see :func:`.empirical_ntk_generic`.
         ValueError: if the inputs are empty or have the wrong feature dimension.
     """
     if not isinstance(model, MLP):

@@ -69,14 +69,14 @@ def simulate_two_layer_linear_flow(
     *,
     rtol: float = 1e-8,
 ) -> LinearFlow:
-    """The same kernels as :func:`~dy33lib.ntk.linear.two_layer_linear_flow`, by integrating every weight in time.
+    """The same kernels as :func:`.two_layer_linear_flow`, by integrating every weight in time.
 
     Nothing of the closed form is used: gradients come from automatic differentiation of the
     network's output, the equations of motion are solved by an adaptive Runge-Kutta method of
     order 8 until the loss has fallen by a factor of 1e-12.
 
     Raises:
-        ValueError: as in :func:`~dy33lib.ntk.linear.two_layer_linear_flow`.
+        ValueError: as in :func:`.two_layer_linear_flow`.
         RuntimeError: if the integration fails.
     """
     a, w = _checked(a, w, gamma)
@@ -110,7 +110,7 @@ def simulate_two_layer_linear_flow(
 def fkt_width_linear(y: float, gamma: float, ratio: float = 1.0) -> float:
     r"""Width at which training changes the kernel of the linear network by `ratio`.
 
-    For :math:`P = M = 2N` in :func:`~dy33lib.ntk.linear.two_layer_linear_flow` the kernel grows by
+    For :math:`P = M = 2N` in :func:`.two_layer_linear_flow` the kernel grows by
     :math:`\sqrt{1 + \gamma^2 y^2 / N}`; hence
     :math:`N^* = \gamma^2 y^2 / ((1 + r)^2 - 1)`, which is :math:`\gamma^2 y^2 / 3` at r = 1.
 

@@ -50,7 +50,7 @@ def label_alignment(K: Num[Array | np.ndarray, "m m"], Y: Num[Array | np.ndarray
     Cristianini et al. (2001): near 1, the kernel's leading directions are the labels.
 
     Raises:
-        ValueError: as in :func:`~dy33lib.ntk.observables.kernel_alignment`, or if Y has another number of rows.
+        ValueError: as in :func:`.kernel_alignment`, or if Y has another number of rows.
     """
     labels = np.asarray(Y, np.float64)
     if labels.ndim != 2 or labels.shape[0] != np.shape(K)[0]:
@@ -64,7 +64,7 @@ def relative_change(
     r"""Size of a kernel's change in units of its start, :math:`|K_1 - K_0|_F / |K_0|_F`.
 
     Raises:
-        ValueError: as in :func:`~dy33lib.ntk.observables.kernel_alignment`.
+        ValueError: as in :func:`.kernel_alignment`.
     """
     before, after = as_kernel(K0, "K0"), as_kernel(K1, "K1")
     if before.shape != after.shape:

@@ -34,8 +34,8 @@ class Case:
         antisymmetric: as in `MLP`.
         early_stopping: stop at the smallest validation loss, and not only at `tol`.
         tol: goal for the training loss, as a fraction of its start.
-        lr: as in :func:`~dy33lib.ntk.training.train_full_batch`.
-        max_steps: as in :func:`~dy33lib.ntk.training.train_full_batch`.
+        lr: as in :func:`.train_full_batch`.
+        max_steps: as in :func:`.train_full_batch`.
         images: "digits", "mnist" or "cifar10".
         validation: held-out images that decide when to stop.
         test: held-out images that decide nothing; the kernel is probed on the first of them.
@@ -182,7 +182,7 @@ def curve(
     """One observable of the runs against one property of their cases, a row a seed.
 
     Args:
-        runs: from :func:`~dy33lib.ntk.study.run_cases`.
+        runs: from :func:`.run_cases`.
         observable: a field of `Run`, such as "change"; of (before, after) pairs the second.
         along: a field of `Case`, such as "width".
         fixed: fields of `Case` and the values that the runs must have.
@@ -236,7 +236,7 @@ def run_linearised(case: Case) -> Linearised:
     The kernel keeps all output pairs, so nothing but the linearisation is approximated.
 
     Raises:
-        ValueError: as in :func:`~dy33lib.ntk.study.run_case`.
+        ValueError: as in :func:`.run_case`.
     """
     model, task = prepare(case)
     result = train_full_batch(

@@ -214,7 +214,7 @@ def kernel_gradient_flow(
 def match_time(
     K: Num[Array | np.ndarray, "n n"], Y: Num[Array | np.ndarray, "n *k"], tol: float
 ) -> float:
-    """Time at which the flow of :func:`~dy33lib.ntk.training.kernel_gradient_flow` has the loss `tol` times the first.
+    """Time at which the flow of :func:`.kernel_gradient_flow` has the loss `tol` times the first.
 
     Raises:
         ValueError: if tol is not between 0 and 1, or no time reaches it.
