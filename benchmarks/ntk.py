@@ -19,6 +19,7 @@ import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def build(method: str, weights: list[np.ndarray], x: np.ndarray):
             return sum(jnp.einsum("mkij,nkij->mn", j, j) for j in jacobian)
 
         return lambda: contraction(params, inputs)
-    import neural_tangents as nt
+    import neural_tangents as nt  # pyright: ignore[reportMissingImports]
 
     mean = nt.empirical_ntk_fn(
         network, trace_axes=(-1,), vmap_axes=0, implementation=nt.NtkImplementation[method]
@@ -122,6 +123,7 @@ def worker() -> None:
 def ask(process: subprocess.Popen, *request: str) -> dict:
     """Send a request to a worker and return its reply; an empty one asks for its versions."""
     print(json.dumps(request), file=process.stdin, flush=True)
+    assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
         raise RuntimeError(f"the worker died: {process.args}")
@@ -135,7 +137,8 @@ def run_case(workers: dict, folder: str, width: int, samples: int) -> dict:
     jacobian = 4 * samples * OUTPUTS * sum(a * b for a, b in shapes.values())  # bytes
     shapes["x"] = (samples, INPUTS)
     case, file = f"{folder}/{width}-{samples}.npz", f"{folder}/kernel.npy"
-    np.savez(case, **{k: rng.standard_normal(shapes[k]).astype(np.float32) for k in shapes})
+    arrays: Any = {k: rng.standard_normal(shapes[k]).astype(np.float32) for k in shapes}
+    np.savez(case, **arrays)
     seconds, deviation, failed, reference = {}, {}, {}, None
     for name in METHODS * ROUNDS:
         side, method = name.split(":")

@@ -62,6 +62,8 @@ class Claim:
     @property
     def verdict(self) -> str:
         """The outcome in two or three words."""
+        if not math.isfinite(self.measured):
+            return "FAILS"
         if self.holds == self.expected:
             return "holds" if self.holds else "does not hold"
         return "UNEXPECTEDLY HOLDS" if self.holds else "FAILS"
@@ -165,7 +167,7 @@ class Ledger:
         """
         if not self.claims:
             raise ClaimError(f"{self.chapter} makes no claim")
-        wrong = [c for c in self.claims if c.holds != c.expected]
+        wrong = [c for c in self.claims if c.holds != c.expected or not math.isfinite(c.measured)]
         if wrong:
             lines = [f"  {c.verdict}: {c.statement}: {c.value}, {c.criterion}" for c in wrong]
             raise ClaimError(f"{len(wrong)} of {len(self.claims)} claims:\n" + "\n".join(lines))

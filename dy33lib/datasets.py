@@ -162,12 +162,18 @@ def _read_idx(path: Path) -> np.ndarray:
 
 
 def _read_mnist(folder: Path) -> Images:
-    images = _find(folder, "*-images-idx3-ubyte*")
+    found: dict[str, Path] = {}
+    for path in _find(folder, "*-images-idx3-ubyte*"):
+        found.setdefault(path.name.removesuffix(".gz"), path)  # packed and unpacked count once
+    images = list(found.values())
     if not images:
         raise FileNotFoundError(f"no MNIST files (*-images-idx3-ubyte) in {folder}")
     labels = [p.with_name(p.name.replace("images-idx3", "labels-idx1")) for p in images]
     pixels = np.concatenate([_read_idx(p).reshape(-1, 784) for p in images]) / 255.0
-    return Images("mnist", pixels, np.concatenate([_read_idx(p) for p in labels]).astype(np.int64))
+    classes = np.concatenate([_read_idx(p) for p in labels]).astype(np.int64)
+    if classes.shape != pixels.shape[:1]:
+        raise ValueError(f"{len(pixels)} images and {classes.size} labels in {folder}")
+    return Images("mnist", pixels, classes)
 
 
 def _read_cifar10(folder: Path) -> Images:
@@ -180,10 +186,9 @@ def _read_cifar10(folder: Path) -> Images:
     images = [arrays[f"x_{k}"] for k in parts]
     labels = [arrays.get(f"y_{k}", np.empty(0)) for k in parts]
     if not parts or any(
-        x.ndim != 4 or y.shape != x.shape[:1] for x, y in zip(images, labels, strict=True)
+        x.ndim != 4 or x.dtype != np.uint8 or y.shape != x.shape[:1]
+        for x, y in zip(images, labels, strict=True)
     ):
-        raise ValueError(
-            f"{archives[0].name} must hold images x_* (n, h, w, c) and labels y_* (n,)"
-        )
+        raise ValueError(f"{archives[0].name} must hold byte images x_* (n, h, w, c), labels y_*")
     pixels = np.concatenate([x.reshape(len(x), -1) for x in images]) / 255.0
     return Images("cifar10", pixels, np.concatenate(labels).astype(np.int64))

@@ -73,6 +73,8 @@ def check(name: str, answer: Any) -> Feedback:
     try:
         exercises = importlib.import_module(f"dy33lib.answers.{chapter}").EXERCISES
     except ModuleNotFoundError as error:
+        if error.name != f"dy33lib.answers.{chapter}":
+            raise
         raise ValueError(f"there is no chapter {chapter!r} with exercises") from error
     if name not in exercises:
         raise ValueError(f"no exercise {name!r}; {chapter} has {', '.join(sorted(exercises))}")

@@ -132,7 +132,7 @@ class Interactive:
         self.spec = _rounded(spec, digits)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
-        data = json.dumps(self.spec, separators=(",", ":"), sort_keys=True).replace("</", "<\\/")
+        data = json.dumps(self.spec, separators=(",", ":"), sort_keys=True).replace("<", "\\u003c")
         body = (
             f'<figure class="dy33-figure dy33-interactive" id="fig-{self.name}">'
             f'<div class="dy33-plot" role="group" aria-label="{html.escape(self.alt)}"></div>'
@@ -203,7 +203,12 @@ def _labels(name: str, caption: str, alt: str) -> tuple[str, str, str]:
 def _inline(text: str) -> str:
     """The little Markdown of captions as HTML; MathJax finds the mathematics by its class."""
     text = html.escape(text, quote=False)
-    text = re.sub(r"\$(.+?)\$", r'<span class="math notranslate nohighlight">\\(\1\\)</span>', text)
+
+    def formula(match: re.Match) -> str:
+        body = match[1].replace("*", "&#42;")  # no emphasis inside
+        return rf'<span class="math notranslate nohighlight">\({body}\)</span>'
+
+    text = re.sub(r"\$(.+?)\$", formula, text)
     text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
     return re.sub(r"\*(.+?)\*", r"<em>\1</em>", text)
 
@@ -216,6 +221,7 @@ def _themed(svg: str, name: str) -> str:
     width = re.search(r'width="([\d.]+)pt"', svg)
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     limit = f"max-width:{float(width[1]) / 0.72:.0f}px;" if width else ""
+    limit += "fill:currentColor"  # for what names no fill of its own
     svg = svg.replace("<svg ", f'<svg aria-hidden="true" style="width:100%;{limit}" ', 1)
     svg = re.sub(r' xmlns:?\w*="[^"]*"', "", svg)
     svg = svg.replace(INK, "currentColor")  # the page's text colour, here and in JupyterLab
@@ -231,7 +237,7 @@ def _themed(svg: str, name: str) -> str:
     svg = re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{short[m[1]]})", svg)
     svg = re.sub(r'style="[^"]*"', lambda m: m[0].replace(": ", ":").replace("; ", ";"), svg)
     # A tick repeats the style of the mark that it uses.
-    svg = re.sub(r' style="fill:currentColor;stroke:currentColor;stroke-width:[\d.]+"', "", svg)
+    svg = re.sub(r' style="fill:currentColor;stroke:currentColor;stroke-width:0\.[68]"', "", svg)
     svg = svg.replace("stroke-linejoin:miter;", "").replace(";stroke-linecap:square", "")
 
     def shorten(match: re.Match) -> str:
@@ -242,6 +248,8 @@ def _themed(svg: str, name: str) -> str:
 
 
 def _rounded(value: Any, digits: int) -> Any:
+    if isinstance(value, float) and not np.isfinite(value):
+        return None  # a gap; JSON has no NaN
     if isinstance(value, float):
         return float(np.format_float_scientific(value, precision=digits - 1)) if value else 0.0
     if isinstance(value, dict):

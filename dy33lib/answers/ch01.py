@@ -14,8 +14,11 @@ EXERCISES = {
             ),
             Mistake(
                 lambda: 4.0 * 3.0**2 / 3,
-                "γ enters squared: the weights must move γ times as far, and the kernel changes "
-                "with the square of how far they move.",
+                "γ enters squared, as γ²y²/N: the weights must move γ times as far.",
+            ),
+            Mistake(
+                lambda: 4.0**2 * 3.0**2 / 2,
+                "That is the approximation Δ = γ²y²/2N of the kernel side, which fails at Δ = 1.",
             ),
         ),
         hint="Set √(1 + γ²y²/N) - 1 equal to 1 and solve for N.",
@@ -41,6 +44,10 @@ EXERCISES = {
                 "slowly; use the full formula.",
             ),
             Mistake(
+                lambda: 3 / 0.2,
+                "Close: use the full formula also at 10 %, not its kernel-side limit.",
+            ),
+            Mistake(
                 lambda: fkt_width_linear(1.0, 1.0, 1.0) / fkt_width_linear(1.0, 1.0, 0.1),
                 "Upside down: a smaller change is reached at a larger width.",
             ),
@@ -49,7 +56,9 @@ EXERCISES = {
     ),
     "ch01.ex4": Exercise(
         answer=lambda: 4 ** (-0.75),
+        rtol=0.03,
         mistakes=(
+            Mistake(lambda: 4**0.75, "Upside down: the new change over the old one."),
             Mistake(
                 lambda: 0.25,
                 "That is the 1/N law of a smooth network. Here gates flip: fewer of them, and "

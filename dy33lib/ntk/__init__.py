@@ -49,6 +49,7 @@ from dy33lib.ntk.study import (
     run_cases,
     run_linearised,
     seed_exponents,
+    steady_step,
 )
 from dy33lib.ntk.training import (
     KernelFlow,
@@ -90,6 +91,7 @@ __all__ = [
     "run_linearised",
     "seed_exponents",
     "simulate_two_layer_linear_flow",
+    "steady_step",
     "train_full_batch",
     "transition_width",
     "two_layer_linear_flow",

@@ -1,11 +1,10 @@
 """Scaling laws: exponents and the width of the transition."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Num
-from scipy import stats
 
 from dy33lib.ntk._checks import check_positive
 
@@ -31,8 +30,8 @@ def power_law_fit(x: Values, y: Values) -> PowerLaw:
         raise ValueError(f"need two sequences of at least 3 points, got {x_.shape} and {y_.shape}")
     if not (np.all(x_ > 0) and np.all(y_ > 0)):
         raise ValueError(f"a power law needs positive values, got x={x_}, y={y_}")
-    line: Any = stats.linregress(np.log(x_), np.log(y_))
-    return PowerLaw(float(line.slope), float(line.stderr), float(np.exp(line.intercept)))
+    (slope, offset), covariance = np.polyfit(np.log(x_), np.log(y_), 1, cov=True)
+    return PowerLaw(float(slope), float(np.sqrt(covariance[0, 0])), float(np.exp(offset)))
 
 
 class Transition(NamedTuple):

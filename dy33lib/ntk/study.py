@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dy33lib.datasets import Images, Task, load_vision, vision_task
+from dy33lib.ntk._checks import check_positive
 from dy33lib.ntk.kernels import empirical_ntk
 from dy33lib.ntk.network import MLP
 from dy33lib.ntk.observables import kernel_entropy, kernel_trace, label_alignment, relative_change
@@ -57,6 +58,21 @@ class Case:
     validation: int = 300
     test: int = 400
     probe: int = 128
+
+
+def steady_step(gamma: float, width: int, fraction: float = 0.5) -> float:
+    r"""Step of gradient descent that stays stable while the kernel grows.
+
+    In the solved linear network the kernel grows by :math:`\sqrt{1 + \gamma^2 y^2/N}`; the step is
+    the given fraction of the inverse of that, with y = 1, in the units of `lr` in
+    :func:`.train_full_batch`.
+
+    Raises:
+        ValueError: if an argument is not positive.
+    """
+    for name, value in (("gamma", gamma), ("width", width), ("fraction", fraction)):
+        check_positive(name, value)
+    return float(fraction / np.sqrt(1 + gamma**2 / width))
 
 
 class Run(NamedTuple):
@@ -196,7 +212,8 @@ def curve(
     chosen = [r for r in runs if all(getattr(r.case, k) == v for k, v in fixed.items())]
     x = sorted({getattr(r.case, along) for r in chosen})
     seeds = sorted({r.case.seed for r in chosen})
-    if not chosen or len(chosen) != len(x) * len(seeds):
+    points = {(r.case.seed, getattr(r.case, along)) for r in chosen}
+    if not chosen or not len(points) == len(chosen) == len(x) * len(seeds):
         raise ValueError(f"{len(chosen)} runs with {fixed} for {len(x)} x {len(seeds)} points")
     y = np.full((len(seeds), len(x)), np.nan)
     for r in chosen:
@@ -289,7 +306,7 @@ class Profile:
 
     @classmethod
     def full(cls) -> "Profile":
-        """Hours on one GPU, with all of MNIST."""
+        """Hours on one GPU, with MNIST."""
         return cls(
             seeds=tuple(range(10)),
             widths=tuple(2**n for n in range(5, 14)),

@@ -61,7 +61,7 @@ def train_full_batch(
             stability limit at every width and gamma. Descent without momentum is stable while
             lr times the growth of :math:`\lambda` stays below 2.
         momentum: of heavy-ball descent, in [0, 1). With 0, the limit of small lr is gradient
-            flow; a momentum of 0.9 overshoots, and moves the kernel change by up to 20 %.
+            flow; a momentum of 0.9 overshoots, and the kernel then changes by another amount.
         tol: stop at this fraction of the initial training loss.
         max_steps: give up after as many updates; the result then says `converged=False`.
 
@@ -85,7 +85,10 @@ def train_full_batch(
         check_positive(name, value)
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-    kernel = np.asarray(empirical_ntk(model, X), np.float64) / model.out_size
+    # Rows of zeros add eigenvalues of zero and nothing else (there are no biases, and every
+    # activation is 0 at 0): with them, training sets of many sizes share one compiled kernel.
+    padded = jnp.pad(X, ((0, -X.shape[0] % 128), (0, 0)))
+    kernel = np.asarray(empirical_ntk(model, padded), np.float64) / model.out_size
     largest = np.linalg.eigvalsh(kernel)[-1] / X.shape[0]
     step_size, goal = jnp.asarray(lr / largest, dtype), jnp.asarray(tol, dtype)
     final, steps, loss, met = _descend(
