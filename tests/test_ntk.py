@@ -178,11 +178,7 @@ def test_gaussian_moments_are_the_integrals(activation, covariance):
 @pytest.mark.parametrize("activation", ["relu", "erf", "linear"])
 @pytest.mark.parametrize("depth", [1, 2])
 def test_wide_networks_tend_to_the_infinite_one(rng, activation, depth):
-    """The deviation falls as N^-1/2.
-
-    Over N = 64 to 1024 and 12 keys the exponent scatters by about 0.03; a limit that is 2 % off
-    makes it -0.3 and fails.
-    """
+    """The deviation falls as N^-1/2; over 12 keys the exponent scatters by about 0.03."""
     X = unit_inputs(rng, 12, 20)
     limit = ntk.infinite_ntk(X, depth=depth, activation=activation, gamma=2.0)
     widths = (64, 256, 1024)
@@ -209,6 +205,26 @@ def test_wide_networks_tend_to_the_infinite_one(rng, activation, depth):
         for n in widths
     ]  # fmt: skip
     assert ntk.power_law_fit(widths, deviation).exponent == pytest.approx(-0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("activation", ["relu", "erf"])
+def test_the_mean_over_networks_is_the_infinite_one(rng, activation):
+    """With one hidden layer this holds at every width.
+
+    50 networks of width 2048 leave a relative distance of about 0.006; a limit that is 2 % off
+    gives 0.021.
+    """
+    X = unit_inputs(rng, 12, 20)
+    mean = np.mean(
+        [
+            ntk.empirical_ntk(
+                ntk.MLP((20, 2048, 5), activation=activation, key=jax.random.key(seed)), X
+            )
+            for seed in range(50)
+        ],
+        axis=0,
+    )
+    assert ntk.relative_change(ntk.infinite_ntk(X, activation=activation), mean / 5) < 0.012
 
 
 def test_infinite_kernel_of_two_sets_is_a_block(rng):
@@ -372,14 +388,15 @@ def loop(model, X, Y, lr, momentum, steps):
         f = jax.vmap(eqx.tree_at(lambda m: m.weights, model, weights))(X)
         return jnp.mean(jnp.sum((f - start - Y) ** 2, axis=1)) / 2
 
+    both = jax.jit(jax.value_and_grad(loss))
     weights = model.weights
     velocity = jax.tree.map(jnp.zeros_like, weights)
-    losses = [float(loss(weights))]
+    losses = [float(both(weights)[0])]
     for _ in range(steps):
-        gradient = jax.grad(loss)(weights)
+        gradient = both(weights)[1]
         velocity = jax.tree.map(lambda v, g: momentum * v + g, velocity, gradient)
         weights = jax.tree.map(lambda w, v: w - rate * v, weights, velocity)
-        losses.append(float(loss(weights)))
+        losses.append(float(both(weights)[0]))
     return weights, np.array(losses) / losses[0]
 
 
@@ -406,13 +423,17 @@ def test_training_stops_at_the_first_loss_below_the_goal(rng):
 
 
 def test_early_stopping_returns_the_best_weights_seen(rng):
-    X, Y = toy_task(rng, m=10)
-    X_val, Y_val = toy_task(rng, m=20)
+    # A teacher and noise: the validation loss has its minimum after some steps, and rises again.
+    X, X_val = unit_inputs(rng, 20, 6), unit_inputs(rng, 40, 6)
+    teacher = rng.normal(size=(6, 2))
+    Y = X @ teacher + 1.5 * rng.normal(size=(20, 2))
+    Y_val = X_val @ teacher
     model = net((6, 30, 2), gamma=2.0)
     result = ntk.train_full_batch(
         model, X, Y, validation=(X_val, Y_val), lr=0.5, tol=1e-9, max_steps=3000
     )
     assert result.converged
+    assert result.steps > 3
 
     def validation_loss(weights):
         outputs = [
@@ -422,7 +443,8 @@ def test_early_stopping_returns_the_best_weights_seen(rng):
         return np.sum((outputs[0] - outputs[1] - Y_val) ** 2)
 
     best = validation_loss(result.model.weights)
-    for steps in (max(result.steps - 1, 0), result.steps, result.steps + 1, 2 * result.steps + 40):
+    window = result.steps + result.steps // 2 + 45  # what comes later was not looked at
+    for steps in (result.steps - 1, result.steps, result.steps + 1, window):
         weights, losses = loop(model, X, Y, 0.5, 0.0, steps)
         assert best <= validation_loss(weights) * (1 + 1e-12)
         if steps == result.steps:
