@@ -426,7 +426,7 @@ def test_early_stopping_returns_the_best_weights_seen(rng):
     # A teacher and noise: the validation loss has its minimum after some steps, and rises again.
     X, X_val = unit_inputs(rng, 20, 6), unit_inputs(rng, 40, 6)
     teacher = rng.normal(size=(6, 2))
-    Y = X @ teacher + 1.5 * rng.normal(size=(20, 2))
+    Y = X @ teacher + 3.0 * rng.normal(size=(20, 2))
     Y_val = X_val @ teacher
     model = net((6, 30, 2), gamma=2.0)
     result = ntk.train_full_batch(
