@@ -28,6 +28,7 @@ help: ## list the commands
 	@touch $@
 
 book: .venv/ready ## build the book, strictly, into _build/html
+	@rm -rf _build  # a strict build reads every page: what an older one left would hide faults
 	@$(BIN)/jupyter-book build . --warningiserror --nitpick --keep-going --quiet > _build.log 2>&1 || { cat _build.log; rm -f _build.log; exit 1; }
 	@rm -f _build.log
 	@echo "The book is built. Open _build/html/index.html, or type: make serve"
