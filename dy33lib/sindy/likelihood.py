@@ -1,0 +1,344 @@
+r"""Maximum likelihood along trajectories, and what the data can know about the constants.
+
+The differential equation is solved and all laws are fitted together by least squares on the
+extents, which for Gaussian noise is maximum likelihood. Parameters are counted in logarithms, so
+errors are relative. The Fisher information
+
+.. math::
+    F = \sum_{e,i} \Bigl(\frac{\partial\xi}{\partial\ln\theta}\Bigr)^{\!\top}
+    \Sigma_\xi^{-1}\, \frac{\partial\xi}{\partial\ln\theta}
+
+bounds every unbiased estimate from below: its covariance is at least :math:`F^{-1}` (Cramér 1946,
+Rao 1945).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from dy33lib.sindy.experiments import Curves, check_sigma
+from dy33lib.sindy.kinetics import (
+    FLOOR,
+    as_laws,
+    check_initial,
+    check_stoichiometry,
+    check_times,
+    extents_and_sensitivities,
+    prepare_laws,
+)
+from dy33lib.sindy.laws import (
+    MAX_NUMERATORS,
+    Encoded,
+    IdentifiabilityError,
+    RateTerm,
+    encode,
+    pad_values,
+    places,
+)
+
+LANES = 8  # fits in one call of the compiled program
+FIRST = 8  # steps after which the fits that have not ended are put together anew
+TOLERANCE = 1e-4  # promised gain of chi2 at which a fit ends
+HOPELESS = 0.01  # the same, as a share of the excess of chi2 over what any noise explains
+LOWEST, HIGHEST = -14.0, 14.0  # of the logarithm of a parameter in units of the data
+
+
+class Fit(NamedTuple):
+    """One candidate, fitted along trajectories.
+
+    Attributes:
+        laws: one law a reaction.
+        params: their parameters, as in :func:`.simulate`.
+        chi2: squared residuals of the extents in units of the noise.
+        dof: degrees of freedom, measured extents minus parameters.
+        bic: chi2 plus the number of parameters times the logarithm of the number of samples.
+        fisher: information about the logarithms of all parameters.
+        converged: whether one more step promised to lower chi2 by less than 0.0001, or 1 % of the
+            excess over 2 a sample.
+        extents: predicted, at the sampling times.
+    """
+
+    laws: tuple[RateTerm, ...]
+    params: tuple[Float[np.ndarray, " P"], ...]
+    chi2: float
+    dof: int
+    bic: float
+    fisher: Float[np.ndarray, "P P"]
+    converged: bool
+    extents: Float[np.ndarray, "E T R"]
+
+
+def refine(
+    candidates: Sequence[RateTerm | Sequence[RateTerm]],
+    starts: Sequence[Sequence],
+    curves: Curves,
+    *,
+    substeps: int = 4,
+    iterations: int = 40,
+) -> list[Fit]:
+    """Fit each candidate along trajectories by the Levenberg-Marquardt method.
+
+    Args:
+        candidates: a law, or one law a reaction, each.
+        starts: parameters to start from; those below 0.001 are raised to it.
+        curves: from :func:`.prepare`.
+        substeps: Runge-Kutta steps from one sample to the next.
+        iterations: after which a fit that has not converged says so.
+
+    Raises:
+        ValueError: if a candidate does not fit the reactions, or has as many parameters as there
+            are samples.
+    """
+    ex = curves.experiments
+    R, S = ex.nu.shape[1], ex.nu.shape[0]
+    rows = [as_laws(c, R) for c in candidates]
+    if not rows or len(rows) != len(starts):
+        raise ValueError(f"need one start a candidate, got {len(starts)} for {len(rows)}")
+    samples = int(ex.used.sum()) * R  # pyright: ignore
+    theta = np.zeros((len(rows), R, MAX_NUMERATORS + S))
+    codes, free = [], np.zeros_like(theta, dtype=bool)
+    for m, (laws, start) in enumerate(zip(rows, starts, strict=True)):
+        start = (start,) if R == 1 and np.ndim(start[0]) == 0 else start
+        for r, (law, values) in enumerate(zip(laws, start, strict=True)):
+            values = np.maximum(np.asarray(values, float), 1e-3)
+            theta[m, r] = np.log(pad_values(law, values))
+            free[m, r, places(law)] = True
+        if free[m].sum() >= samples:
+            raise ValueError(f"samples must outnumber {free[m].sum()} parameters, got {samples}")
+        codes.append(encode(laws))
+    code = Encoded(*(np.stack(arrays) for arrays in zip(*codes, strict=True)))
+    steps = np.diff(ex.t, axis=1, prepend=0.0)
+    weight = ex.used.astype(float)  # pyright: ignore
+    # Most fits end after a few steps: the others go on in batches of their own.
+    results: dict[int, tuple] = {}
+    damping = np.full(len(rows), 1e-2)
+    todo = np.arange(len(rows))
+    for budget in (FIRST, iterations - FIRST):
+        again = []
+        for begin in range(0, len(todo) if budget > 0 else 0, LANES):
+            group = todo[begin : begin + LANES]
+            lanes = group[np.arange(LANES) % len(group)]  # filled up by wrapping around
+            *state, done = _refine(
+                Encoded(*(a[lanes] for a in code)), theta[lanes], damping[lanes],
+                free[lanes].astype(float), ex.c0, ex.nu, steps, weight, curves.whiten, curves.xi,
+                FLOOR * ex.c0.max(), substeps, budget,
+            )  # fmt: skip
+            state = [np.asarray(a)[: len(group)] for a in state]
+            for i, m in enumerate(group):
+                results[m] = tuple(a[i] for a in state)
+            theta[group], damping[group] = state[:2]
+            again.append(group[~np.asarray(done)[: len(group)]])
+        todo = np.concatenate(again) if again else todo[:0]
+    unfinished = set(todo.tolist())
+    fits = []
+    for m, laws in enumerate(rows):
+        _, _, chi2, normal, xi = results[m]
+        flat = free[m].reshape(-1)
+        size = int(flat.sum())
+        fits.append(
+            Fit(
+                laws=laws,
+                params=tuple(np.exp(theta[m, r, free[m, r]]) for r in range(R)),
+                chi2=float(chi2),
+                dof=samples - size,
+                bic=float(chi2 + size * np.log(ex.samples)),
+                fisher=normal[np.ix_(flat, flat)],
+                converged=m not in unfinished and bool(np.isfinite(chi2)),
+                extents=xi,
+            )
+        )
+    return fits
+
+
+@jax.jit
+def _refine(
+    code, theta, damping, free, c0, nu, steps, weight, whiten, target, floor, substeps, iterations
+):
+    """Levenberg-Marquardt for a batch: theta, damping, chi2, normal matrix, extents, done."""
+
+    def one(code, theta, damping, free):
+        shape, mask = theta.shape, free.reshape(-1)
+
+        def model(flat):
+            xi, s = jax.vmap(extents_and_sensitivities, (None, None, 0, None, 0, None, None))(
+                code, flat.reshape(shape), c0, nu, steps, floor, substeps
+            )
+            residual = weight[..., None] * (xi @ whiten.T - target)
+            jacobian = weight[..., None, None] * jnp.einsum("qr,etrp->etqp", whiten, s) * mask
+            jacobian = jacobian.reshape(-1, flat.size)
+            residual = residual.reshape(-1)
+            chi2 = jnp.sum(residual**2)
+            return (
+                jnp.where(jnp.isfinite(chi2), chi2, jnp.inf),
+                jacobian.T @ residual, jacobian.T @ jacobian, xi,
+            )  # fmt: skip
+
+        def unfinished(state):
+            *_, done, count = state
+            return ~done & (count < iterations)
+
+        def step(state):
+            kept, fitted, trial, damping, _, count = state
+            new = model(trial)
+            better = new[0] <= fitted[0]
+
+            def pick(a, b):
+                return jnp.where(better, a, b)
+
+            kept, fitted = pick(trial, kept), jax.tree.map(pick, new, fitted)
+            damping = jnp.maximum(pick(damping / 10, damping * 5), 1e-10)
+            chi2, gradient, normal, _ = fitted
+            size = jnp.diag(normal)
+            matrix = normal + jnp.diag(damping * size + 1e-12 * jnp.max(size) + 1 - mask + 1e-300)
+            move = jnp.clip(-jnp.linalg.solve(matrix, gradient), -1.5, 1.5) * mask
+            trial = jnp.clip(kept + move, LOWEST, HIGHEST)
+            gain = -(gradient @ (trial - kept))
+            # A law that is far off (chi2 above 2 a sample) need not be fitted to a fraction of the
+            # noise; one that cannot be integrated from the start is given up.
+            excess = jnp.maximum(chi2 - 2 * target.size, 0.0)
+            done = ~(gain > TOLERANCE + HOPELESS * excess)
+            return kept, fitted, trial, damping, done, count + 1
+
+        # The start enters as the first trial, so that the model is compiled once.
+        flat = theta.reshape(-1)
+        blank = jax.tree.map(lambda a: jnp.full(a.shape, jnp.inf), jax.eval_shape(model, flat))
+        state = flat, blank, flat, damping, jnp.asarray(False), jnp.asarray(0)
+        flat, fitted, _, damping, done, _ = jax.lax.while_loop(unfinished, step, state)
+        return flat.reshape(shape), damping, fitted[0], fitted[2], fitted[3], done
+
+    return jax.vmap(one)(code, theta, damping, free)
+
+
+def fisher(
+    laws: RateTerm | Sequence[RateTerm],
+    params: Sequence,
+    c0: Float[np.ndarray, "E S"],
+    nu: Float[np.ndarray, "S R"] | Sequence,
+    t: Float[np.ndarray, "*E T"],
+    sigma: float | Sequence[float],
+    *,
+    substeps: int = 8,
+) -> Float[np.ndarray, "P P"]:
+    """Fisher information about the logarithms of the parameters, law after law.
+
+    Args:
+        laws: one law a reaction; a single one may stand alone.
+        params: their parameters.
+        c0: initial concentrations, mol/L.
+        nu: stoichiometric coefficients.
+        t: sampling times.
+        sigma: standard deviation of the noise of the concentrations.
+        substeps: Runge-Kutta steps from one sample to the next.
+
+    Raises:
+        ValueError: as in :func:`.simulate`, or if sigma is not positive.
+    """
+    s = sensitivities(laws, params, c0, nu, t, substeps=substeps)
+    scaled = check_stoichiometry(nu) / check_sigma(sigma, np.shape(c0)[1])[:, None]
+    return np.einsum("etrp,rq,etqs->ps", s, scaled.T @ scaled, s)
+
+
+def sensitivities(
+    laws: RateTerm | Sequence[RateTerm],
+    params: Sequence,
+    c0: Float[np.ndarray, "E S"],
+    nu: Float[np.ndarray, "S R"] | Sequence,
+    t: Float[np.ndarray, "*E T"],
+    *,
+    substeps: int = 8,
+) -> Float[np.ndarray, "E T R P"]:
+    """Derivatives of the extents by the logarithms of the parameters; arguments as in `fisher`.
+
+    Raises:
+        ValueError: as in :func:`.simulate`.
+    """
+    nu = check_stoichiometry(nu)
+    c0 = check_initial(c0, len(nu))
+    t = check_times(t, len(c0))
+    laws = as_laws(laws, nu.shape[1])
+    code, theta = prepare_laws(laws, params)
+    steps = np.diff(t, axis=1, prepend=0.0)
+    s = np.asarray(_sensitivities(code, theta, c0, nu, steps, FLOOR * c0.max(), substeps)[1])
+    width = theta.shape[1]
+    return s[..., [r * width + p for r, law in enumerate(laws) for p in places(law)]]
+
+
+@jax.jit
+def _sensitivities(code, theta, c0, nu, steps, floor, substeps):
+    return jax.vmap(extents_and_sensitivities, (None, None, 0, None, 0, None, None))(
+        code, theta, c0, nu, steps, floor, substeps
+    )
+
+
+def crb(
+    information: Float[np.ndarray, "P P"],
+    names: Sequence[str] | None = None,
+    *,
+    tolerance: float = 1e-8,
+) -> Float[np.ndarray, " P"]:
+    """Cramér-Rao bounds: smallest standard deviations of the logarithms of the parameters.
+
+    Args:
+        information: Fisher matrix.
+        names: of the parameters, for the message.
+        tolerance: an eigenvalue below this fraction of the largest counts as zero.
+
+    Raises:
+        ValueError: if the matrix is not square, symmetric and finite, or names do not fit.
+        IdentifiabilityError: if it is singular; the message names the combination of parameters
+            that can change without any effect on the data.
+    """
+    matrix = np.asarray(information, float)
+    names = [f"θ_{i}" for i in range(len(matrix))] if names is None else list(names)
+    if matrix.ndim != 2 or matrix.shape != (len(names), len(names)) or not len(names):
+        raise ValueError(f"information must be square for {len(names)} names, got {matrix.shape}")
+    if not np.all(np.isfinite(matrix)) or not np.allclose(matrix, matrix.T, rtol=1e-6):
+        raise ValueError("information must be finite and symmetric")
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    if values[0] <= tolerance * values[-1] or not values[-1] > 0:
+        direction = vectors[:, 0] * np.sign(vectors[np.argmax(np.abs(vectors[:, 0])), 0])
+        terms = [
+            f"{'-' if v < 0 else '+'} {abs(v):.2f} ln {name}"
+            for v, name in zip(direction, names, strict=True)
+            if abs(v) > 0.01
+        ]
+        raise IdentifiabilityError(
+            "the data do not determine the combination " + " ".join(terms).lstrip("+ ")
+        )
+    return np.sqrt(np.sum(vectors**2 / values, axis=1))
+
+
+def bic_weights(bic: Sequence[float] | Float[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:
+    r"""Posterior probabilities of rivals, :math:`\propto e^{-{\rm BIC}/2}`, equal before the data.
+
+    Schwarz, Ann. Statist. 6, 461 (1978); Kass and Raftery, J. Am. Stat. Assoc. 90, 773 (1995).
+
+    Raises:
+        ValueError: if there is no finite value, or one is NaN or minus infinity.
+    """
+    values = np.asarray(bic, float)
+    if not np.any(np.isfinite(values)) or np.any(np.isnan(values) | (values == -np.inf)):
+        raise ValueError(f"bic must hold finite numbers, got {values.tolist()}")
+    weights = np.exp(-(values - values.min()) / 2)
+    return weights / weights.sum()
+
+
+def misfit_p_value(chi2: float, dof: int, sigma_dof: float = np.inf) -> float:
+    """Probability of residuals as large as these if the law is right.
+
+    The noise was given (chi-squared test), or measured from the balances with `sigma_dof` degrees
+    of freedom (F test).
+
+    Raises:
+        ValueError: if chi2 is negative or a number of degrees of freedom is not positive.
+    """
+    if not chi2 >= 0 or dof < 1 or not sigma_dof > 0:
+        raise ValueError(f"need chi2 >= 0 and positive dof, got {chi2}, {dof} and {sigma_dof}")
+    if np.isinf(sigma_dof):
+        return float(stats.chi2.sf(chi2, dof))
+    return float(stats.f.sf(chi2 / dof, dof, sigma_dof))
