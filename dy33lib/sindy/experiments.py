@@ -40,7 +40,9 @@ class Extents(NamedTuple):
     dof: int
 
 
-def check_sigma(sigma: float | Sequence[float], species: int) -> Float[np.ndarray, " S"]:
+def check_sigma(
+    sigma: float | Sequence[float] | Float[np.ndarray, " S"], species: int
+) -> Float[np.ndarray, " S"]:
     """Standard deviations of the noise, one a species.
 
     Raises:
@@ -58,7 +60,7 @@ def to_extent(
     y: Float[np.ndarray, "E T S"],
     c0: Float[np.ndarray, "E S"],
     nu: Float[np.ndarray, "S R"] | Sequence,
-    sigma: float | Sequence[float],
+    sigma: float | Sequence[float] | Float[np.ndarray, " S"],
     *,
     used: Bool[np.ndarray, "E T"] | None = None,
 ) -> Extents:
@@ -80,7 +82,7 @@ def to_extent(
     """
     nu = check_stoichiometry(nu)
     c0 = check_initial(c0, len(nu))
-    y, sigma = np.asarray(y, float), check_sigma(sigma, len(nu))
+    y, noise = np.asarray(y, float), check_sigma(sigma, len(nu))
     if y.ndim != 3 or y.shape[0] != len(c0) or y.shape[2] != len(nu):
         raise ValueError(f"y must have shape ({len(c0)}, samples, {len(nu)}), got {y.shape}")
     used = np.ones(y.shape[:2], bool) if used is None else np.asarray(used, bool)
@@ -88,15 +90,15 @@ def to_extent(
     if not np.all(np.isfinite(counted)):
         e, i, s = np.argwhere(~np.isfinite(y) & used[..., None])[0]
         raise ValueError(f"y must be finite, got y[{e}, {i}, {s}] = {y[e, i, s]}")
-    if np.any(counted < -6 * sigma):
-        e, i, s = np.argwhere((y < -6 * sigma) & used[..., None])[0]
+    if np.any(counted < -6 * noise):
+        e, i, s = np.argwhere((y < -6 * noise) & used[..., None])[0]
         raise ValueError(
-            f"y must not be negative beyond 6 sigma = {6 * sigma[s]:.3g}, "
+            f"y must not be negative beyond 6 sigma = {6 * noise[s]:.3g}, "
             f"got y[{e}, {i}, {s}] = {y[e, i, s]:.3g}"
         )
-    scaled = nu / np.reshape(sigma, (-1, 1))
+    scaled = nu / noise[:, None]
     covariance = np.linalg.inv(scaled.T @ scaled)
-    moved = np.where(used[..., None], (y - c0[:, None]) / sigma, 0.0)
+    moved = np.where(used[..., None], (y - c0[:, None]) / noise, 0.0)
     xi = moved @ scaled @ covariance
     left = moved - xi @ scaled.T
     return Extents(
