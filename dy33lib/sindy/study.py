@@ -260,12 +260,13 @@ ZOO: dict[str, tuple[RateTerm, tuple[float, ...]]] = {
     "unimolecular": (_law(A, (1, 0, 0), 1), (0.12, 1.5)),
     "power law": (_law(A + B), (0.3,)),
 }
-# Initial concentrations of A, B and C; two experiments start with product. Of 250 random designs
-# this one best separates the dissociative law from its two closest rivals without noise.
+# Initial concentrations of A, B and C; two experiments start with product. Of several hundred random
+# designs this one leaves, without noise, the largest BIC gap between the first three laws of the zoo
+# and their closest rivals.
 DESIGN = np.array(
     [
-        [1.0, 1.5, 0.0], [0.5, 0.5, 0.0], [2.0, 2.5, 0.0], [1.0, 0.5, 0.0],
-        [2.5, 1.5, 0.0], [2.0, 1.5, 0.0], [2.0, 2.5, 1.5], [0.5, 1.5, 0.8],
+        [2.5, 0.5, 0.0], [0.5, 0.5, 0.0], [1.0, 1.5, 0.0], [1.0, 1.5, 0.0],
+        [2.5, 2.5, 0.0], [1.5, 2.5, 0.0], [1.5, 1.5, 0.8], [0.5, 2.5, 1.5],
     ]
 )  # fmt: skip
 TIMES = np.linspace(0.25, 8.0, 32)
