@@ -12,7 +12,8 @@ finds it.
 The files read in the order of the chapter: `laws` (structures and libraries), `kinetics` (what a
 law does in a reactor), `experiments` (data, extents, files), `integral` (many structures at once),
 `likelihood` (fits along trajectories, Fisher information), `search` (adaptive), `design` (the next
-experiment) and `study`, which puts them together.
+experiment) and `study`, which puts them together; `polynomials` is what sparse identification began
+with.
 
 References:
     Ducci, Kouyate, Reuter and Scheurer, talk DY 33.10 (the idea: parametric functions, adaptive
@@ -51,6 +52,7 @@ from dy33lib.sindy.likelihood import (
     refine,
     sensitivities,
 )
+from dy33lib.sindy.polynomials import stlsq
 from dy33lib.sindy.search import Move, Path, Structure, adapt
 from dy33lib.sindy.study import (
     DESIGN,
@@ -59,13 +61,17 @@ from dy33lib.sindy.study import (
     TIMES,
     ZOO,
     Case,
+    Certificate,
     Identification,
     Result,
     Scorer,
+    certify,
+    fit_known,
     identify,
     intervals,
     measure,
     parameter_names,
+    rate_error,
     run_case,
     run_cases,
     standard_library,
@@ -80,6 +86,7 @@ __all__ = [
     "TIMES",
     "ZOO",
     "Case",
+    "Certificate",
     "Curves",
     "Experiments",
     "Extents",
@@ -97,10 +104,12 @@ __all__ = [
     "Structure",
     "adapt",
     "bic_weights",
+    "certify",
     "crb",
     "enumerate_structures",
     "extent_closed_form_lh2",
     "fisher",
+    "fit_known",
     "identify",
     "imbalance_p_value",
     "intervals",
@@ -111,6 +120,7 @@ __all__ = [
     "parameter_names",
     "parse_reactions",
     "prepare",
+    "rate_error",
     "read_experiments",
     "refine",
     "run_case",
@@ -119,6 +129,7 @@ __all__ = [
     "sensitivities",
     "simulate",
     "standard_library",
+    "stlsq",
     "study_library",
     "to_extent",
 ]

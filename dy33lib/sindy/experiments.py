@@ -140,7 +140,8 @@ class Experiments:
         t: sampling times after 0; padded experiments go on increasing.
         y: measured concentrations, mol/L.
         c0: initial concentrations, taken as known.
-        used: samples that count; False where a shorter experiment was padded.
+        used: samples that count; False where a shorter experiment was padded. An experiment
+            without any does not count at all.
 
     Raises:
         ValueError: if the shapes do not match, times do not increase, mass is not conserved, or
@@ -165,8 +166,9 @@ class Experiments:
         used = np.ones(t.shape, bool) if self.used is None else np.asarray(self.used, bool)
         if used.shape != t.shape:
             raise ValueError(f"used must have shape {t.shape}, got {used.shape}")
-        if used.sum(axis=1).min() < 5:
-            raise ValueError(f"need 5 samples an experiment, got {used.sum(axis=1).min()}")
+        counts = used.sum(axis=1)
+        if not counts.any() or counts[counts > 0].min() < 5:
+            raise ValueError(f"need 5 samples an experiment, got {counts.tolist()}")
         for name, value in (("nu", nu), ("c0", c0), ("t", t), ("y", y), ("used", used)):
             object.__setattr__(self, name, value)
 
@@ -180,7 +182,7 @@ class Curves(NamedTuple):
     """What the screen and the fits need of the experiments.
 
     Attributes:
-        experiments: the measured data.
+        experiments: the measured data, padded to round numbers of experiments and samples.
         sigma: standard deviation of the noise of each species.
         sigma_dof: degrees of freedom of its estimate; infinite if it was given.
         xi: extents divided by their noise and made independent, 0 where not used.
@@ -210,7 +212,7 @@ def prepare(experiments: Experiments, sigma: float | Sequence[float] | None = No
     Raises:
         ValueError: as in :func:`.to_extent` and :func:`.noise_level`.
     """
-    ex = experiments
+    ex = _padded(experiments)
     dof = np.inf
     if sigma is None:
         level, dof = noise_level(ex.y, ex.c0, ex.nu, used=ex.used)
@@ -238,8 +240,26 @@ def prepare(experiments: Experiments, sigma: float | Sequence[float] | None = No
     )
 
 
+def _padded(ex: Experiments) -> Experiments:
+    """Up to multiples of 4 experiments and 8 samples, so that compiled programs serve again."""
+    E, T = ex.t.shape
+    more = -E % 4, -T % 8
+    tail = ex.t[:, -1:] + (ex.t[:, -1:] - ex.t[:, -2:-1]) * np.arange(1, more[1] + 1)
+    pad = (0, more[0]), (0, more[1])
+    return Experiments(
+        ex.species,
+        ex.nu,
+        np.pad(np.concatenate([ex.t, tail], axis=1), (pad[0], (0, 0)), mode="edge"),
+        np.pad(ex.y, (*pad, (0, 0)), mode="edge"),
+        np.pad(ex.c0, (pad[0], (0, 0)), mode="edge"),
+        np.pad(ex.used, pad),  # pyright: ignore
+    )
+
+
 def _smooth(t, xi, used, variance):
     """Smoothing spline through 0 at time 0, its stiffness by Mallows' C_p; values at 0 and t."""
+    if not used.any():
+        return np.zeros((len(t) + 1, xi.shape[1]))
     rows = np.ascontiguousarray(t[used])
     smoothers = _smoothers(rows.tobytes())
     values = np.einsum("lqt,tr->lqr", smoothers, xi[used])

@@ -123,8 +123,9 @@ def _compress(curves: Curves, reaction: int, rank: int = 16):
     inverse = np.linalg.inv(curves.whiten)
     deviation = np.linalg.norm(inverse[reaction])
     data = used * (curves.xi @ inverse.T)[..., reaction, None] / deviation
-    span = np.where(ex.used, ex.t, 0.0).max(axis=1, keepdims=True)  # pyright: ignore
-    columns = min(rank, int(used.sum(axis=1).min()))
+    counts = used.sum(axis=(1, 2))
+    span = np.where(counts[:, None] > 0, (ex.t * used[..., 0]).max(axis=1, keepdims=True), 1.0)
+    columns = min(rank, int(counts[counts > 0].min()))
     basis = used * legvander(2 * ex.t / span - 1, columns - 1)
     basis = np.linalg.qr(basis)[0]
     target = np.einsum("etm,eti->em", basis, data)

@@ -75,7 +75,7 @@ class Fit(NamedTuple):
 
 def refine(
     candidates: Sequence[RateTerm | Sequence[RateTerm]],
-    starts: Sequence[Sequence],
+    starts: Sequence,
     curves: Curves,
     *,
     substeps: int = 4,

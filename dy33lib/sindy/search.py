@@ -63,8 +63,8 @@ def adapt(
     In each round the `beam` best structures so far are opened: all structures one move away from
     them (see :meth:`.Library.moves`) are fitted. The search ends when the best ones are all open.
     With a beam of 1 it goes straight downhill; a wider one passes over shallow barriers. If the
-    best structure is not even adequate (its residuals are larger than the noise), the beam widens
-    by one and the search goes on, in the end over the whole library.
+    best structure is not even adequate (its residuals are larger than the noise), the beam doubles
+    and the search goes on, in the end over the whole library.
 
     Args:
         score: gives the BIC of each of a batch of structures, none of them twice.
@@ -112,7 +112,7 @@ def adapt(
             if not closed:
                 if beam >= len(leaders) or adequate is None or adequate(best):
                     break
-                beam += 1
+                beam *= 2
             for structure in closed:
                 opened.add(structure)
                 for new, what in _neighbours(structure, libraries):
