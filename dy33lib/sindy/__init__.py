@@ -49,6 +49,7 @@ from dy33lib.sindy.likelihood import (
     crb,
     fisher,
     misfit_p_value,
+    predict,
     refine,
     sensitivities,
 )
@@ -119,6 +120,7 @@ __all__ = [
     "noise_level",
     "parameter_names",
     "parse_reactions",
+    "predict",
     "prepare",
     "rate_error",
     "read_experiments",

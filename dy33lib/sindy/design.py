@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Float
 
 from dy33lib.sindy.experiments import check_sigma
-from dy33lib.sindy.kinetics import check_initial, check_stoichiometry, simulate
-from dy33lib.sindy.likelihood import Fit, bic_weights, sensitivities
+from dy33lib.sindy.kinetics import check_initial, check_stoichiometry
+from dy33lib.sindy.likelihood import Fit, bic_weights, predict
 
 PRIOR = 3.0  # standard deviation of the logarithm of a constant of which the data say nothing
 
@@ -55,8 +55,8 @@ def next_experiment(
         sigma: standard deviation of the noise of the concentrations.
 
     Raises:
-        ValueError: if there are fewer than two rivals, no candidates, a rival cannot be
-            simulated for a candidate, or as in :func:`.simulate`.
+        ValueError: if there are fewer than two rivals or no candidates, or as in
+            :func:`.sensitivities`.
     """
     if len(rivals) < 2:
         raise ValueError(f"rivals must be at least 2, got {len(rivals)}")
@@ -65,11 +65,14 @@ def next_experiment(
     scaled = nu / check_sigma(sigma, len(nu))[:, None]
     root = np.linalg.cholesky(scaled.T @ scaled).T  # makes the noise of the extents white
     C = len(candidates)
+    consumed = np.min(nu, axis=1) < 0
+    limit = np.min(candidates[:, consumed] / -nu.min(axis=1)[consumed], axis=1)[:, None, None]
     predicted, spread = [], []
     for fit in rivals:
-        c = simulate(fit.laws, fit.params, candidates, nu, t)
-        xi = (c - candidates[:, None]) @ np.linalg.pinv(nu).T
-        s = sensitivities(fit.laws, fit.params, candidates, nu, t)
+        xi, s = predict(fit.laws, fit.params, candidates, nu, t)
+        if nu.shape[1] == 1:  # a law that would go on ends where a reactant is used up
+            over = xi > limit
+            xi, s = np.where(over, limit, xi), np.where(over[..., None], 0.0, s)
         covariance = np.linalg.inv(fit.fisher + np.eye(len(fit.fisher)) / PRIOR**2)
         s = np.einsum("qr,etrp->etqp", root, s).reshape(C, -1, len(covariance))
         predicted.append((xi @ root.T).reshape(C, -1))

@@ -241,9 +241,9 @@ def prepare(experiments: Experiments, sigma: float | Sequence[float] | None = No
 
 
 def _padded(ex: Experiments) -> Experiments:
-    """Up to multiples of 4 experiments and 8 samples, so that compiled programs serve again."""
+    """Up to multiples of 8 experiments and samples, so that compiled programs serve again."""
     E, T = ex.t.shape
-    more = -E % 4, -T % 8
+    more = -E % 8, -T % 8
     tail = ex.t[:, -1:] + (ex.t[:, -1:] - ex.t[:, -2:-1]) * np.arange(1, more[1] + 1)
     pad = (0, more[0]), (0, more[1])
     return Experiments(

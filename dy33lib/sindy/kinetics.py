@@ -273,7 +273,8 @@ def simulate(
 
     Raises:
         ValueError: if shapes do not match, a parameter is not positive, times do not increase
-            from above 0, mass is not conserved, or the step is too long for the rates.
+            from above 0, mass is not conserved, or a concentration falls below zero: a law does not
+            vanish with what it consumes, or the step is too long for it.
     """
     nu = check_stoichiometry(nu)
     c0 = check_initial(c0, len(nu))
@@ -285,7 +286,11 @@ def simulate(
     xi = np.asarray(_simulate(code, theta, c0, nu, steps, FLOOR * c0.max(), substeps))
     c = c0[:, None] + xi @ nu.T
     if not np.all(np.isfinite(c)) or np.min(c) < -FLOOR * c0.max():
-        raise ValueError(f"substeps must be larger for rates as fast as these, got {substeps}")
+        e, i, s = np.unravel_index(np.argmin(np.nan_to_num(c, nan=-np.inf)), c.shape)
+        raise ValueError(
+            f"laws drive species {s} of experiment {e} below zero, to {c[e, i, s]:.3g}: they do "
+            f"not vanish with what they consume, or {substeps} substeps are too few"
+        )
     return c
 
 

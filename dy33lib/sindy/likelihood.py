@@ -255,7 +255,26 @@ def sensitivities(
     """Derivatives of the extents by the logarithms of the parameters; arguments as in `fisher`.
 
     Raises:
-        ValueError: as in :func:`.simulate`.
+        ValueError: if shapes do not match, a parameter is not positive, or times do not increase.
+    """
+    return predict(laws, params, c0, nu, t, substeps=substeps)[1]
+
+
+def predict(
+    laws: RateTerm | Sequence[RateTerm],
+    params: Sequence,
+    c0: Float[np.ndarray, "E S"],
+    nu: Float[np.ndarray, "S R"] | Sequence,
+    t: Float[np.ndarray, "*E T"],
+    *,
+    substeps: int = 8,
+) -> tuple[Float[np.ndarray, "E T R"], Float[np.ndarray, "E T R P"]]:
+    """Extents and their derivatives by the logarithms of the parameters.
+
+    Unlike :func:`.simulate` it lets a law go on when what it consumes is used up.
+
+    Raises:
+        ValueError: as in :func:`.sensitivities`.
     """
     nu = check_stoichiometry(nu)
     c0 = check_initial(c0, len(nu))
@@ -263,9 +282,9 @@ def sensitivities(
     laws = as_laws(laws, nu.shape[1])
     code, theta = prepare_laws(laws, params)
     steps = np.diff(t, axis=1, prepend=0.0)
-    s = np.asarray(_sensitivities(code, theta, c0, nu, steps, FLOOR * c0.max(), substeps)[1])
+    xi, s = map(np.asarray, _sensitivities(code, theta, c0, nu, steps, FLOOR * c0.max(), substeps))
     width = theta.shape[1]
-    return s[..., [r * width + p for r, law in enumerate(laws) for p in places(law)]]
+    return xi, s[..., [r * width + p for r, law in enumerate(laws) for p in places(law)]]
 
 
 @jax.jit
