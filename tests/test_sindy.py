@@ -1,5 +1,6 @@
 import re
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def reference(rates, c0, nu, t):
     return np.stack(found)
 
 
-def data(clean, sigma=0.0, seed=0, nu=NU, c0=DESIGN, t=TIMES, **options):
+def data(clean, sigma: Any = 0.0, seed=0, nu=NU, c0=DESIGN, t=TIMES, **options):
     """Experiments with noise on clean concentrations."""
     noise = np.random.default_rng([7, seed]).normal(size=clean.shape)
     species = ("A", "B", "C", "D")[: clean.shape[2]]
@@ -334,10 +335,10 @@ def test_closed_form_is_the_integral():
 def test_closed_form_refuses_bad_input():
     for params, c0 in (((1, 1, 1), (1, 1)), ((0, 1, 1), (1, 2)), ((1, 1, 1), (0, 2))):
         with pytest.raises(ValueError, match="need positive parameters and a != b"):
-            si.extent_closed_form_lh2(0.1, params, c0)
+            si.extent_closed_form_lh2(np.array([0.1]), params, c0)
     for xi in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match=r"xi must be in \[0, 1\)"):
-            si.extent_closed_form_lh2(xi, (1, 1, 1), (1, 2))
+            si.extent_closed_form_lh2(np.array([xi]), (1, 1, 1), (1, 2))
 
 
 @pytest.mark.parametrize("name", sorted(RATES))
@@ -365,6 +366,25 @@ def test_every_order_of_every_species_is_scipy():
 
     c = si.simulate(law, (3.0, 0.7, 0.3, 0.2, 0.4), c0, NU, TIMES)
     np.testing.assert_allclose(c, reference(rate, c0, NU, TIMES), atol=1e-8, rtol=0)
+
+
+def test_half_orders_go_on_as_a_parabola():
+    # Below 0.001 of the largest concentration: the parabola through 0 that joins the square root
+    # with its slope.
+    floor = 1e-3 * 2.0
+    law = si.RateTerm(((0.5, 0.0, 0.0),), (0.0, 0.5, 0.0), 1)
+    c0 = np.array([[floor * (0.3 + 0.3 * e), floor * (0.4 + 0.4 * e), 0.0] for e in range(E)])
+    c0[-1] = [0.5, 2.0, 0.0]
+
+    def half(x):
+        low = 1.5 * x / floor**0.5 - 0.5 * x**2 / floor**1.5
+        return np.where(x > floor, root(x), low)
+
+    def rate(A, B, C):
+        return [0.01 * half(A) / (1 + 3.0 * half(B))]
+
+    c = si.simulate(law, (0.01, 3.0), c0, NU, TIMES)
+    np.testing.assert_allclose(c, reference(rate, c0, NU, TIMES), atol=1e-5 * floor, rtol=0)
 
 
 def test_a_reversible_law_ends_in_equilibrium():
@@ -578,8 +598,10 @@ def test_bounds_refuse_bad_input():
             si.crb(matrix)
     with pytest.raises(si.IdentifiabilityError, match=r"combination 1\.00 ln θ_1$"):
         si.crb(np.diag([1.0, 1e-9]))
-    with pytest.raises(si.IdentifiabilityError):
-        si.crb(np.zeros((2, 2)))
+    for singular in (np.zeros((2, 2)), np.diag([1e9, 1.0])):
+        with pytest.raises(si.IdentifiabilityError):
+            si.crb(singular)
+    np.testing.assert_allclose(si.crb(np.diag([1e-10, 4e-10])), [1e5, 5e4], rtol=1e-12)
     np.testing.assert_allclose(si.crb(np.diag([4.0, 1e-7])), [0.5, 1e7**0.5], rtol=1e-12)
 
 
@@ -625,11 +647,11 @@ def test_noise_of_the_extents_and_its_measurement(clean):
         found = si.to_extent(y, DESIGN, NU, SIGMA)
         spread.append(found.xi[..., 0] - (DESIGN[:, :1] - truth[..., 0]))
         chi2.append(found.chi2 / found.dof)
+        assert found.covariance[0, 0] == pytest.approx(SIGMA**2 / 3, rel=1e-12)
         level, dof = si.noise_level(y, DESIGN, NU)
         assert dof == found.dof == 2 * E * T
         levels.append(level**2)
     assert np.std(spread) == pytest.approx(SIGMA / np.sqrt(3), rel=0.03)
-    assert found.covariance[0, 0] == pytest.approx(SIGMA**2 / 3, rel=1e-12)
     assert np.mean(levels) == pytest.approx(SIGMA**2, rel=0.03)
     # one chi2 per dof scatters by sqrt(2 / 512) = 6 %, so does their spread by a ninth
     assert np.mean(chi2) == pytest.approx(1, abs=0.04)
@@ -640,7 +662,7 @@ def test_noise_of_the_extents_and_its_measurement(clean):
 def test_extents_refuse_bad_input(clean):
     y = clean["power law"]
 
-    def extent(y=y, c0=DESIGN, nu=NU, sigma=SIGMA, **options):
+    def extent(y=y, c0=DESIGN, nu=NU, sigma: Any = SIGMA, **options):
         return si.to_extent(y, c0, nu, sigma, **options)
 
     def changed(value):
@@ -987,7 +1009,7 @@ def integral_fit(curves, tops, bottom, start):
 
 
 def test_the_screen_is_scipy(noisy):
-    # Polynomials of degree 15 stand for the samples, which changes chi2 by less than 0.02 %.
+    # Polynomials of degree 15 stand for the samples, which changes chi2 by less than 0.05 %.
     def backwards(A, B, C):
         return [(2.0 * A * B - 0.5 * C) / (1 + 1.0 * A)]
 
@@ -1009,7 +1031,7 @@ def test_the_screen_is_scipy(noisy):
     for curves, law, *problem in cases:
         found = si.screen([law], curves)
         chi2, params = integral_fit(curves, *problem)
-        assert found.chi2[0] == pytest.approx(chi2, rel=2e-4)
+        assert found.chi2[0] == pytest.approx(chi2, rel=5e-4)
         np.testing.assert_allclose(found.params[0], params, rtol=0.02, atol=1e-3)
         assert found.bic[0] == pytest.approx(found.chi2[0] + law.count * np.log(3 * E * T))
 
@@ -1224,6 +1246,7 @@ def test_weights_and_p_values():
     weights = si.bic_weights([1010.0, 1000.0, 1002.0, np.inf])
     expected = np.exp([-5.0, 0.0, -1.0, -np.inf])
     np.testing.assert_allclose(weights, expected / expected.sum(), rtol=1e-12)
+    bad: Any
     for bad in ([], [np.inf], [1.0, np.nan], [1.0, -np.inf]):
         with pytest.raises(ValueError, match="bic must hold finite numbers"):
             si.bic_weights(bad)
@@ -1286,34 +1309,44 @@ def test_a_search_that_finds_nothing_adequate_sees_everything(rng, beam):
     assert path.structure == min(heights, key=heights.__getitem__)
 
 
+@pytest.mark.parametrize("refusals", [0, 2])
 @pytest.mark.parametrize("beam", [1, 2, 5])
-def test_a_search_ends_when_the_best_are_open(rng, beam):
+def test_a_search_ends_when_the_best_are_open(rng, beam, refusals):
     library = si.study_library(reversible=True)
     terms = library.structures()
     for start in (0, 99):
-        heights = {(t,): h for t, h in zip(terms, rng.normal(size=len(terms)), strict=True)}
+        heights: dict[si.Structure, float] = {
+            (t,): h for t, h in zip(terms, rng.normal(size=len(terms)), strict=True)
+        }
         landscape = Landscape(heights)
         asked_whether = []
 
         def adequate(structure, asked=asked_whether):
             asked.append(structure)
-            return True
+            return len(asked) > refusals
 
         path = si.adapt(landscape, library, (terms[start],), beam=beam, adequate=adequate)
         check_path(path, landscape, (terms[start],))
-        assert set(asked_whether) == {path.structure}
-        leaders = sorted(path.scores, key=path.scores.__getitem__)[:beam]
+        assert len(asked_whether) == refusals + 1
+        assert asked_whether[-1] == path.structure
+        final = beam * 2**refusals  # it doubles each time
+        leaders = sorted(path.scores, key=path.scores.__getitem__)[:final]
         for structure in leaders:
             assert set(neighbours((library,), structure)) <= landscape.asked
-        again = Landscape(heights)
-        assert si.adapt(again, library, terms[start], beam=beam) == path
+        if not refusals:
+            again = Landscape(heights)
+            assert si.adapt(again, library, terms[start], beam=beam) == path
         # it did not open more: replay the rounds
-        opened, seen, rounds = set(), {(terms[start],)}, 1
+        opened: set[si.Structure] = set()
+        seen: set[si.Structure] = {(terms[start],)}
+        rounds, width = 1, beam
         while True:
-            best = sorted(seen, key=heights.__getitem__)[:beam]
+            best = sorted(seen, key=heights.__getitem__)[:width]
             new = {n for s in best if s not in opened for n in neighbours((library,), s)} - seen
             if not new and opened >= set(best):
-                break
+                if width == final:
+                    break
+                width *= 2
             opened |= set(best)
             seen |= new
             rounds += bool(new)
@@ -1325,7 +1358,8 @@ def test_a_search_goes_straight_down_a_funnel():
     library = si.study_library(reversible=True)
     target = (si.ZOO["product inhibition"][0],)
     start = (si.RateTerm((A2,), (1.0, 0.5, 1.0), 2),)
-    distance, todo = {target: 0}, [target]
+    distance: dict[si.Structure, int] = {target: 0}
+    todo: list[si.Structure] = [target]
     for structure in todo:  # grows while it is read
         for new in neighbours((library,), structure):
             if new not in distance:
@@ -1450,7 +1484,10 @@ def test_worth_counts_pairs():
 def test_the_next_experiment_refuses_bad_input():
     fit = made_fit(si.RateTerm((AB,), (0.0,) * 3), 0.3, 40.0, 10.0)
 
-    def choose(candidates=DESIGN, rivals=(fit, fit), nu=NU, t=TIMES, sigma=SIGMA):
+    def choose(
+        candidates: Any = DESIGN, rivals: Any = (fit, fit), nu: Any = NU, t: Any = TIMES,
+        sigma: Any = SIGMA,
+    ):  # fmt: skip
         return si.next_experiment(candidates, rivals, nu, t, sigma)
 
     for options, message in (

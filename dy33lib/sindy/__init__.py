@@ -57,6 +57,7 @@ from dy33lib.sindy.polynomials import stlsq
 from dy33lib.sindy.search import Move, Path, Structure, adapt
 from dy33lib.sindy.study import (
     DESIGN,
+    EXAMPLE,
     NU,
     SPECIES,
     TIMES,
@@ -81,6 +82,7 @@ from dy33lib.sindy.study import (
 
 __all__ = [
     "DESIGN",
+    "EXAMPLE",
     "EXPONENTS",
     "NU",
     "SPECIES",

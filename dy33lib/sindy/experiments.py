@@ -172,6 +172,22 @@ class Experiments:
         for name, value in (("nu", nu), ("c0", c0), ("t", t), ("y", y), ("used", used)):
             object.__setattr__(self, name, value)
 
+    def __add__(self, other: "Experiments") -> "Experiments":
+        """Both sets of experiments; the shorter ones are padded.
+
+        Raises:
+            ValueError: if species or stoichiometry differ.
+        """
+        if self.species != other.species or not np.array_equal(self.nu, other.nu):
+            raise ValueError(f"species and nu must agree, got {self.species} and {other.species}")
+        T = max(self.t.shape[1], other.t.shape[1])
+        a, b = _padded(self, 0, T - self.t.shape[1]), _padded(other, 0, T - other.t.shape[1])
+        joined = (
+            np.concatenate([getattr(a, name), getattr(b, name)])
+            for name in ("t", "y", "c0", "used")
+        )
+        return Experiments(self.species, self.nu, *joined)
+
     @property
     def samples(self) -> int:
         """Measured numbers: samples times species."""
@@ -212,7 +228,8 @@ def prepare(experiments: Experiments, sigma: float | Sequence[float] | None = No
     Raises:
         ValueError: as in :func:`.to_extent` and :func:`.noise_level`.
     """
-    ex = _padded(experiments)
+    # Round numbers, so that compiled programs serve again.
+    ex = _padded(experiments, -len(experiments.c0) % 8, -experiments.t.shape[1] % 8)
     dof = np.inf
     if sigma is None:
         level, dof = noise_level(ex.y, ex.c0, ex.nu, used=ex.used)
@@ -240,16 +257,17 @@ def prepare(experiments: Experiments, sigma: float | Sequence[float] | None = No
     )
 
 
-def _padded(ex: Experiments) -> Experiments:
-    """Up to multiples of 8 experiments and samples, so that compiled programs serve again."""
-    E, T = ex.t.shape
-    more = -E % 8, -T % 8
-    tail = ex.t[:, -1:] + (ex.t[:, -1:] - ex.t[:, -2:-1]) * np.arange(1, more[1] + 1)
-    pad = (0, more[0]), (0, more[1])
+def _padded(ex: Experiments, experiments: int, samples: int) -> Experiments:
+    """The same with so many more experiments and samples that do not count."""
+    t = ex.t
+    if samples:
+        step = t[:, -1:] - (t[:, -2:-1] if t.shape[1] > 1 else 0.0)
+        t = np.concatenate([t, t[:, -1:] + step * np.arange(1, samples + 1)], axis=1)
+    pad = (0, experiments), (0, samples)
     return Experiments(
         ex.species,
         ex.nu,
-        np.pad(np.concatenate([ex.t, tail], axis=1), (pad[0], (0, 0)), mode="edge"),
+        np.pad(t, (pad[0], (0, 0)), mode="edge"),
         np.pad(ex.y, (*pad, (0, 0)), mode="edge"),
         np.pad(ex.c0, (pad[0], (0, 0)), mode="edge"),
         np.pad(ex.used, pad),  # pyright: ignore

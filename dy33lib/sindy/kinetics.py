@@ -167,7 +167,7 @@ def _trajectory(derivative, size: int, steps, substeps):
 
 
 @jax.jit
-def _simulate(code, theta, c0, nu, steps, floor, substeps):
+def _simulate(code, theta, c0, steps, nu, floor, substeps):
     def one(c0, steps):
         def derivative(xi):
             return [law[0] for law in _all_laws(code, c0, nu, xi, theta, floor)]
@@ -252,6 +252,13 @@ def check_initial(c0: Float[np.ndarray, "E S"], species: int) -> Float[np.ndarra
     return array
 
 
+def fill(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Repeat the last experiment up to a multiple of 8, so that compiled programs serve again."""
+    return tuple(
+        np.concatenate([array, np.repeat(array[-1:], -len(array) % 8, axis=0)]) for array in arrays
+    )
+
+
 def simulate(
     laws: RateTerm | Sequence[RateTerm],
     params: Sequence,
@@ -283,7 +290,8 @@ def simulate(
         raise ValueError(f"substeps must be at least 1, got {substeps}")
     code, theta = prepare_laws(as_laws(laws, nu.shape[1]), params)
     steps = np.diff(t, axis=1, prepend=0.0)
-    xi = np.asarray(_simulate(code, theta, c0, nu, steps, FLOOR * c0.max(), substeps))
+    xi = _simulate(code, theta, *fill(c0, steps), nu, FLOOR * c0.max(), substeps)
+    xi = np.asarray(xi)[: len(c0)]
     c = c0[:, None] + xi @ nu.T
     if not np.all(np.isfinite(c)) or np.min(c) < -FLOOR * c0.max():
         e, i, s = np.unravel_index(np.argmin(np.nan_to_num(c, nan=-np.inf)), c.shape)

@@ -29,6 +29,7 @@ from dy33lib.sindy.kinetics import (
     check_stoichiometry,
     check_times,
     extents_and_sensitivities,
+    fill,
     prepare_laws,
 )
 from dy33lib.sindy.laws import (
@@ -282,13 +283,14 @@ def predict(
     laws = as_laws(laws, nu.shape[1])
     code, theta = prepare_laws(laws, params)
     steps = np.diff(t, axis=1, prepend=0.0)
-    xi, s = map(np.asarray, _sensitivities(code, theta, c0, nu, steps, FLOOR * c0.max(), substeps))
+    both = _sensitivities(code, theta, *fill(c0, steps), nu, FLOOR * c0.max(), substeps)
+    xi, s = (np.asarray(array)[: len(c0)] for array in both)
     width = theta.shape[1]
     return xi, s[..., [r * width + p for r, law in enumerate(laws) for p in places(law)]]
 
 
 @jax.jit
-def _sensitivities(code, theta, c0, nu, steps, floor, substeps):
+def _sensitivities(code, theta, c0, steps, nu, floor, substeps):
     return jax.vmap(extents_and_sensitivities, (None, None, 0, None, 0, None, None))(
         code, theta, c0, nu, steps, floor, substeps
     )

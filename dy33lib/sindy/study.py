@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path as FilePath
 from typing import NamedTuple
 
 import numpy as np
@@ -270,6 +271,8 @@ DESIGN = np.array(
     ]
 )  # fmt: skip
 TIMES = np.linspace(0.25, 8.0, 32)
+# An example file to bring one's own data by; `scripts/make_kinetics_example.py` made it.
+EXAMPLE = FilePath(__file__).resolve().parent.parent / "data" / "kinetics_example.csv"
 
 
 def study_library(*, reversible: bool = False) -> Library:
