@@ -747,10 +747,10 @@ def test_prepared_curves_are_what_they_say(noisy, clean):
     np.testing.assert_allclose(noisy.smooth[:, 0], DESIGN, atol=1e-5)
     left = noisy.smooth @ np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     np.testing.assert_allclose(left, np.tile(left[:, :1], (1, T + 1, 1)), atol=1e-12)
-    # Smoothing halves the noise of the extents (0.38 to 0.49 of it over 10 seeds). Without it the
+    # Smoothing halves the noise of the extents (0.31 to 0.53 of it over 10 seeds). Without it the
     # ratio is 1, and a line through all is off by far more.
     error = noisy.smooth[:, 1:, 2] - clean["Langmuir-Hinshelwood"][..., 2]
-    assert np.sqrt(np.mean(error**2)) < 0.6 * SIGMA / np.sqrt(3)
+    assert np.sqrt(np.mean(error**2)) < 0.7 * SIGMA / np.sqrt(3)
     # integrals of cubics are exact
     t = np.concatenate([[0.0], TIMES])
     cubic = 1 - 2 * t + 0.3 * t**2 + 0.1 * t**3
@@ -951,7 +951,7 @@ def replaced(number, line):
         # fails: it is accepted, though the docstring refuses doubled columns
         (
             ["experiment,experiment,time,c_A,c_B", *(f"1,2,{row}" for row in GOOD[1:])],
-            "row 1 must name the column 'experiment' once",
+            "row 1 must name the column 'experiment' at most once",
         ),
     ],
 )
@@ -1325,7 +1325,9 @@ def test_a_search_ends_when_the_best_are_open(rng, beam, refusals):
             asked.append(structure)
             return len(asked) > refusals
 
-        path = si.adapt(landscape, library, (terms[start],), beam=beam, adequate=adequate)
+        path = si.adapt(
+            landscape, library, (terms[start],), beam=beam, window=0.0, adequate=adequate
+        )
         check_path(path, landscape, (terms[start],))
         assert len(asked_whether) == refusals + 1
         assert asked_whether[-1] == path.structure
@@ -1335,7 +1337,7 @@ def test_a_search_ends_when_the_best_are_open(rng, beam, refusals):
             assert set(neighbours((library,), structure)) <= landscape.asked
         if not refusals:
             again = Landscape(heights)
-            assert si.adapt(again, library, terms[start], beam=beam) == path
+            assert si.adapt(again, library, terms[start], beam=beam, window=0.0) == path
         # it did not open more: replay the rounds
         opened: set[si.Structure] = set()
         seen: set[si.Structure] = {(terms[start],)}
@@ -1354,6 +1356,23 @@ def test_a_search_ends_when_the_best_are_open(rng, beam, refusals):
         assert rounds == path.rounds
 
 
+def test_a_search_opens_all_within_the_window(rng):
+    library = si.study_library()
+    heights: dict[si.Structure, float] = {
+        (t,): h for t, h in zip(library.structures(), rng.normal(size=161), strict=True)
+    }
+    start = (library.structures()[0],)
+    path = si.adapt(Landscape(heights), library, start, window=0.7)
+    near = [s for s in path.scores if path.scores[s] <= path.bic + 0.7]
+    assert len(near) > 1
+    for structure in near:
+        assert set(neighbours((library,), structure)) <= set(path.scores)
+    wide = si.adapt(Landscape(heights), library, start, window=100.0)
+    assert set(wide.scores) == set(heights)  # everything is within reach
+    with pytest.raises(ValueError, match="window must not be negative, got -1"):
+        si.adapt(Landscape(heights), library, start, window=-1.0)
+
+
 def test_a_search_goes_straight_down_a_funnel():
     library = si.study_library(reversible=True)
     target = (si.ZOO["product inhibition"][0],)
@@ -1366,7 +1385,7 @@ def test_a_search_goes_straight_down_a_funnel():
                 distance[new] = distance[structure] + 1
                 todo.append(new)
     landscape = Landscape(distance)
-    path = si.adapt(landscape, library, start, beam=1)
+    path = si.adapt(landscape, library, start, beam=1, window=0.0)
     check_path(path, landscape, start)
     assert path.structure == target
     assert [move.bic for move in path.moves] == list(range(distance[start], -1, -1))

@@ -1,3 +1,4 @@
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
@@ -6,6 +7,8 @@ import pytest
 from scipy import stats
 
 from dy33lib import sindy as si
+from dy33lib.datasets import load_shipped
+from scripts import make_kinetics_example, make_sindy_study
 
 SIGMA = 0.05
 REVERSIBLE = si.RateTerm(((1.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (1.0, 0.0, 0.0), 1, (1, -1))
@@ -32,9 +35,12 @@ def test_measured_data_are_the_law_with_noise():
     noise = si.measure("Eley-Rideal", SIGMA, 4).y - c
     assert noise.std() == pytest.approx(SIGMA, rel=0.1)
     assert abs(noise.mean()) < 0.15 * SIGMA
-    np.testing.assert_allclose(si.measure("Eley-Rideal", 2 * SIGMA, 4).y - c, 2 * noise)
-    other = si.measure("Eley-Rideal", SIGMA, 5).y - c
-    assert abs(np.corrcoef(noise.ravel(), other.ravel())[0, 1]) < 0.15
+    # each seed, level and law has a noise of its own; correlations scatter by 0.036
+    clean_law = (*si.ZOO["power law"], si.DESIGN, si.NU, si.TIMES)
+    power = si.measure("power law", SIGMA, 4).y - si.simulate(*clean_law)
+    for other in (si.measure("Eley-Rideal", SIGMA, 5).y - c, power,
+                  si.measure("Eley-Rideal", 2 * SIGMA, 4).y - c):  # fmt: skip
+        assert abs(np.corrcoef(noise.ravel(), other.ravel())[0, 1]) < 0.15
 
 
 def test_any_function_of_concentrations_and_time_can_be_measured():
@@ -148,11 +154,10 @@ def test_the_table_of_rivals(found):
     assert rows[0][2:] == [
         f"{found.weights[0]:.3f}", f"{found.fits[0].chi2 / found.fits[0].dof:.2f}",
     ]  # fmt: skip
-    # a combination that the data leave open is named instead
-    open_ends = found.fits[0]._replace(fisher=np.ones((3, 3)))
+    # constants that the data leave open are told so, and so is a fit that has not ended
+    open_ends = found.fits[0]._replace(fisher=np.ones((3, 3)), converged=False)
     row = found._replace(fits=(open_ends,), weights=np.ones(1)).rows()[0]
-    assert "do not determine the combination" in row[1]
-    assert "K_B" in row[1]
+    assert row[1] == "k undetermined, K_A undetermined, K_B undetermined (not converged)"
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -225,7 +230,7 @@ def test_two_reactions_are_found():
 
 
 def test_a_law_outside_the_library_is_noticed():
-    """The catalyst dies: p is below 1e-6 on 5 of 5 seeds. A right law falls below 1e-3 once in a
+    """The catalyst dies: p is below 1e-60 on 5 of 5 seeds. A right law falls below 1e-3 once in a
     thousand data sets.
     """
     ex = si.measure(lambda c, t: 0.5 * c[0] * c[1] * np.exp(-t / 3), SIGMA, 0)
@@ -238,8 +243,8 @@ def test_a_law_outside_the_library_is_noticed():
 
 
 def test_a_power_law_acquires_no_denominator():
-    """The criterion accepts a needless constant with a probability of about 1 %, for each of the
-    few laws with one constant more; without its penalty one is accepted nearly always.
+    """On 40 seeds it acquired one once. Without the penalty on constants a larger law always wins,
+    since chi2 never rises with a constant more.
     """
     for seed in range(3):
         found = si.identify(si.measure("power law", SIGMA, seed), si.study_library())
@@ -317,12 +322,12 @@ def test_a_case_is_what_its_parts_say():
 
 
 def test_a_truth_that_is_not_among_the_rivals_has_no_errors():
-    # A half order of the smallest constants drowns in noise this large.
+    # Four constants drown in noise this large.
     result = si.run_case(si.Case("product inhibition", 1.0, 0, reversible=False))
     assert not result.exact
-    if np.any(np.isnan(result.errors)):
-        assert np.all(np.isnan(result.errors))
-        assert np.all(np.isnan(result.bounds))
+    assert np.all(np.isnan(result.errors))
+    assert np.all(np.isnan(result.deviations))
+    assert np.all(np.isfinite(result.bounds))
     assert len(result.errors) == len(result.bounds) == 4
 
 
@@ -348,3 +353,70 @@ def test_results_come_in_the_order_of_their_cases():
     # whatever the start, the law is the same
     assert {result.found for result in results} == {si.ZOO["Langmuir-Hinshelwood"][0]}
     assert results[2].fits == 161 > results[0].fits != results[1].fits
+
+
+# What ships with the book ------------------------------------------------------------------------
+
+
+def test_the_shipped_study_can_be_repeated():
+    shipped = load_shipped("sindy_study")
+    laws = list(si.ZOO)
+    assert shipped["laws"].tolist() == laws
+    assert tuple(shipped["columns"]) == make_sindy_study.COLUMNS
+    runs, found = shipped["runs"], shipped["found"]
+    assert len(runs) == 6 * 6 * 40
+    for m in (0, 777, 1439):
+        case = si.Case(laws[int(runs[m, 0])], float(runs[m, 1]), int(runs[m, 2]))
+        numbers, name = make_sindy_study.row(case)
+        assert name == found[m]
+        np.testing.assert_allclose(numbers, runs[m], rtol=1e-5)
+    known = shipped["known"]
+    assert tuple(shipped["known_columns"]) == make_sindy_study.KNOWN_COLUMNS
+    for m in (5, 1700):
+        law, sigma, seed = known[m, :3]
+        again = make_sindy_study.known_row(int(law), sigma, int(seed) - 10_000 * (1 + int(law)))
+        np.testing.assert_allclose(again, known[m], rtol=1e-4, atol=1e-6)
+    certified = shipped["certified"]
+    law, sigma, seed = certified[40, :3]
+    again = make_sindy_study.certified_rows(laws[int(law)], sigma, int(seed))
+    np.testing.assert_allclose(again, certified[40:42])
+
+
+def test_the_example_file_can_be_made_again_and_tells_its_law():
+    assert si.EXAMPLE.read_text("utf-8") == make_kinetics_example.text()
+    sums = (si.EXAMPLE.parent / "SHA256SUMS").read_text().split()
+    digest = hashlib.sha256(si.EXAMPLE.read_bytes()).hexdigest()
+    assert sums[sums.index(si.EXAMPLE.name) - 1] == digest
+    answer = si.identify(si.read_experiments(si.EXAMPLE, "A + B -> C"))
+    assert answer.laws == (make_kinetics_example.LAW,)
+    # three standard errors; the noise of the file is fixed
+    error = np.log(answer.fits[0].params[0] / make_kinetics_example.PARAMETERS)
+    assert np.all(np.abs(error) < 3 * si.crb(answer.fits[0].fisher))
+    assert answer.curves.sigma[0] == pytest.approx(make_kinetics_example.SIGMA, rel=0.1)
+
+
+def test_units_do_not_matter():
+    experiments = si.measure("Langmuir-Hinshelwood", 0.05, 0)
+    plain = si.identify(experiments, si.study_library())
+    for c, t in ((1e-6, 1.0), (1e6, 3600.0)):
+        other = si.Experiments(
+            si.SPECIES, si.NU, experiments.t * t, experiments.y * c, experiments.c0 * c
+        )
+        scaled = si.identify(other, si.study_library())
+        assert scaled.laws == plain.laws
+        assert scaled.fits[0].chi2 == pytest.approx(plain.fits[0].chi2, rel=1e-6)
+        units = np.array([1 / (c * t), 1 / c, 1 / c])
+        np.testing.assert_allclose(
+            scaled.fits[0].params[0], plain.fits[0].params[0] * units, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize("start", [[8.0, 0.001, 2.0], [4.0, 0.0, 1.0], [0.01, 0.01, 0.01]])
+def test_a_fit_ends_at_the_optimum_or_says_that_it_did_not(start):
+    law = si.ZOO["Langmuir-Hinshelwood"][0]
+    curves = si.prepare(si.measure("Langmuir-Hinshelwood", 0.05, 0))
+    best = si.refine([law], [[8.0, 3.0, 2.0]], curves)[0]
+    found = si.refine([law], [start], curves)[0]
+    assert found.converged
+    assert found.chi2 == pytest.approx(best.chi2, abs=1e-3)
+    assert not si.refine([law], [start], curves, iterations=1)[0].converged

@@ -401,7 +401,9 @@ def test_the_hosts_environment_comes_first(extension, monkeypatch, tmp_path):
 def test_a_new_chapter_is_filled_in_and_entered_in_order(tmp_path):
     for folder in ("text", "dy33lib/answers"):
         (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "_toc.yml").write_text((ROOT / "_toc.yml").read_text())
+    lines = (ROOT / "_toc.yml").read_text().splitlines(keepends=True)
+    first = [line for line in lines if "book/ch" not in line or "book/ch01" in line]
+    (tmp_path / "_toc.yml").write_text("".join(first))
     for chapter, slug in (("ch10", "sparse-identification"), ("ch02", "dynamic-range")):
         text, answers, toc = new_chapter.new_chapter(chapter, slug, tmp_path)
         for word in ("CHAPTER", "NUMBER", "TITLE", "QUESTION"):

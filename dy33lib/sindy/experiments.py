@@ -31,7 +31,7 @@ class Extents(NamedTuple):
         xi: estimates, mol/L.
         covariance: of the noise of the extents at one time.
         chi2: squared residual of the balances in units of the noise.
-        dof: its degrees of freedom; 0 if the species leave none.
+        dof: its degrees of freedom. Conservation of mass leaves at least one a sample.
     """
 
     xi: Float[np.ndarray, "E T R"]
@@ -86,6 +86,8 @@ def to_extent(
     if y.ndim != 3 or y.shape[0] != len(c0) or y.shape[2] != len(nu):
         raise ValueError(f"y must have shape ({len(c0)}, samples, {len(nu)}), got {y.shape}")
     used = np.ones(y.shape[:2], bool) if used is None else np.asarray(used, bool)
+    if used.shape != y.shape[:2]:
+        raise ValueError(f"used must have shape {y.shape[:2]}, got {used.shape}")
     counted = y[used]
     if not np.all(np.isfinite(counted)):
         e, i, s = np.argwhere(~np.isfinite(y) & used[..., None])[0]
@@ -119,12 +121,9 @@ def noise_level(
         The estimate, unbiased in its square, and its degrees of freedom.
 
     Raises:
-        ValueError: as in :func:`.to_extent`, or if there are no more species than reactions, so
-            that nothing is left over to measure the noise with.
+        ValueError: as in :func:`.to_extent`.
     """
     nu = check_stoichiometry(nu)
-    if nu.shape[0] == nu.shape[1]:
-        raise ValueError(f"sigma is needed: {nu.shape[0]} species leave no balance to measure it")
     scale = float(np.max(c0))  # any unit will do: the estimate is scaled back
     found = to_extent(y, c0, nu, scale, used=used)
     return scale * float(np.sqrt(found.chi2 / found.dof)), found.dof
@@ -285,9 +284,9 @@ def _smooth(t, xi, used, variance):
     freedom = np.trace(smoothers[:, 1:], axis1=1, axis2=2)
     best = np.argmin(error + 2 * freedom[:, None], axis=0)
     chosen = np.stack([values[b, :, r] for r, b in enumerate(best)], axis=1)
-    full = np.repeat(chosen[-1:], len(t) + 1, axis=0)
-    full[0], full[1:][used] = chosen[0], chosen[1:]
-    return full
+    known = np.concatenate([[0.0], rows])  # samples that do not count are interpolated
+    times = np.concatenate([[0.0], t])
+    return np.stack([np.interp(times, known, column) for column in chosen.T], axis=1)
 
 
 @lru_cache(maxsize=256)
@@ -368,6 +367,8 @@ def read_experiments(source: str | os.PathLike | io.TextIOBase, reactions: str) 
     for name in wanted:
         if header.count(name) != 1:
             raise ValueError(f"row 1 must name the column {name!r} once, got {header}")
+    if header.count("experiment") > 1:
+        raise ValueError(f"row 1 must name the column 'experiment' at most once, got {header}")
     for name in header:
         if name not in (*wanted, "experiment"):
             raise ValueError(f"row 1: column {name!r} is none of {(*wanted, 'experiment')}")
@@ -436,9 +437,9 @@ def read_experiments(source: str | os.PathLike | io.TextIOBase, reactions: str) 
 def imbalance_p_value(curves: Curves) -> float:
     """Probability of balances as bad as these if noise and stoichiometry are right.
 
-    Not a number if the noise was itself measured from the balances, or there are none.
+    Not a number if the noise was itself measured from the balances.
     """
     chi2, dof = curves.imbalance
-    if np.isfinite(curves.sigma_dof) or dof == 0:
+    if np.isfinite(curves.sigma_dof):
         return np.nan
     return float(stats.chi2.sf(chi2, dof))

@@ -200,7 +200,7 @@ def _fit(code: Encoded, tables, mean, target, quadrature, starts, iterations):
     # Every start makes a few steps; the best of them goes on. A start enters as the first trial,
     # so that the model is compiled once a loop.
     mask = jnp.stack(present)
-    trials = starts[:, None] * mask
+    trials = starts[:, None] * mask[None]
     blank = jax.tree.map(lambda a: jnp.full(a.shape, jnp.inf), jax.eval_shape(model, trials[0]))
     state = jax.vmap(
         lambda trial: jax.lax.scan(step, (trial, blank, trial, jnp.asarray(1e-1)), length=FIRST)[0]

@@ -205,7 +205,7 @@ def extents_and_sensitivities(code, theta, c0, nu, steps, floor, substeps):
 
 def prepare_laws(
     laws: tuple[RateTerm, ...], params: Sequence
-) -> tuple[Encoded, Float[np.ndarray, "R J+S"]]:
+) -> tuple[Encoded, Float[np.ndarray, "R F"]]:
     """Arrays of the laws and the logarithms of their parameters.
 
     Raises:
@@ -303,7 +303,9 @@ def simulate(
 
 
 def extent_closed_form_lh2(
-    xi: Float[np.ndarray, "*batch"], params: Sequence[float], c0: Sequence[float]
+    xi: Float[np.ndarray, "*batch"],
+    params: Sequence[float] | Float[np.ndarray, " 3"],
+    c0: Sequence[float] | Float[np.ndarray, " S"],
 ) -> Float[np.ndarray, "*batch"]:
     r"""Time at which A + B -> C with k AB/(1 + K_A A + K_B B)² reaches an extent, exactly.
 
@@ -331,4 +333,5 @@ def extent_closed_form_lh2(
         raise ValueError(f"xi must be in [0, {min(a, b):g}), got up to {np.max(xi):g}")
     K = K_A + K_B
     D_a, D_b = (1 + K_A * a + K_B * b - K * end for end in (a, b))
-    return (K**2 * xi - (D_a**2 * np.log1p(-xi / a) - D_b**2 * np.log1p(-xi / b)) / (b - a)) / k
+    logarithms = D_a**2 * np.log1p(-xi / a) - D_b**2 * np.log1p(-xi / b)
+    return np.asarray((K**2 * xi - logarithms / (b - a)) / k)

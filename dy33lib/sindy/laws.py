@@ -65,7 +65,8 @@ class RateTerm:
             raise ValueError(f"signs must be +1 and then one a numerator, got {self.signs}")
         if any(sign not in (-1, 1) for sign in self.signs):
             raise ValueError(f"signs must be +1 or -1, got {self.signs}")
-        if (self.power == 0) != (not any(self.orders)) or not 0 <= self.power <= MAX_POWER:
+        known = self.power in range(MAX_POWER + 1)  # a fraction is not
+        if not known or (self.power == 0) != (not any(self.orders)):
             raise ValueError(
                 f"power must be 1 to {MAX_POWER} with a denominator and 0 without, "
                 f"got {self.power} with orders {self.orders}"
@@ -145,11 +146,11 @@ def check_values(
 
 def enumerate_structures(
     species: Sequence[str],
-    numerators: Sequence[Exponents],
+    numerators: Sequence[Sequence[float]],
     orders: Sequence[Sequence[float]],
     powers: Sequence[int] = (1, 2),
     *,
-    reverse: Sequence[Exponents] = (),
+    reverse: Sequence[Sequence[float]] = (),
     parallel: bool = False,
 ) -> tuple[RateTerm, ...]:
     """All rate laws of a library, in a fixed order and without duplicates.
@@ -319,7 +320,7 @@ def encode(terms: Sequence[RateTerm]) -> Encoded:
     return Encoded(top, sign, order, power)
 
 
-def pad_values(term: RateTerm, values: Float[np.ndarray, " P"]) -> Float[np.ndarray, " J+S"]:
+def pad_values(term: RateTerm, values: Float[np.ndarray, " P"]) -> Float[np.ndarray, " F"]:
     """Parameters at their places among all numerators and all species; 1 where absent."""
     full = np.ones(MAX_NUMERATORS + len(term.orders))
     full[places(term)] = values

@@ -45,8 +45,7 @@ from dy33lib.sindy.laws import (
 LANES = 8  # fits in one call of the compiled program
 FIRST = 8  # steps after which the fits that have not ended are put together anew
 TOLERANCE = 1e-4  # promised gain of chi2 at which a fit ends
-HOPELESS = 0.01  # the same, as a share of the excess of chi2 over what any noise explains
-LOWEST, HIGHEST = -14.0, 14.0  # of the logarithm of a parameter in units of the data
+REACH = 14.0  # the search for ln(constant) ends so far from its natural unit
 
 
 class Fit(NamedTuple):
@@ -59,8 +58,7 @@ class Fit(NamedTuple):
         dof: degrees of freedom, measured extents minus parameters.
         bic: chi2 plus the number of parameters times the logarithm of the number of samples.
         fisher: information about the logarithms of all parameters.
-        converged: whether one more step promised to lower chi2 by less than 0.0001, or 1 % of the
-            excess over 2 a sample.
+        converged: whether one more step promised to lower chi2 by less than 0.0001.
         extents: predicted, at the sampling times.
     """
 
@@ -81,15 +79,19 @@ def refine(
     *,
     substeps: int = 4,
     iterations: int = 40,
+    hopeless: float = 0.0,
 ) -> list[Fit]:
     """Fit each candidate along trajectories by the Levenberg-Marquardt method.
 
     Args:
         candidates: a law, or one law a reaction, each.
-        starts: parameters to start from; those below 0.001 are raised to it.
+        starts: parameters to start from; those below 0.001 of their natural unit (largest initial
+            concentration, last sampling time) are raised to it.
         curves: from :func:`.prepare`.
         substeps: Runge-Kutta steps from one sample to the next.
         iterations: after which a fit that has not converged says so.
+        hopeless: give up a fit with chi2 above 2 a sample when a step promises less than this share
+            of the excess; it then counts as not converged.
 
     Raises:
         ValueError: if a candidate does not fit the reactions, or has as many parameters as there
@@ -103,12 +105,17 @@ def refine(
     samples = int(ex.used.sum()) * R  # pyright: ignore
     theta = np.zeros((len(rows), R, MAX_NUMERATORS + S))
     codes, free = [], np.zeros_like(theta, dtype=bool)
+    unit = np.zeros_like(theta)  # logarithm of the natural unit of each constant
+    log_c, log_t = np.log(ex.c0.max()), np.log(ex.t.max())
     for m, (laws, start) in enumerate(zip(rows, starts, strict=True)):
         start = (start,) if R == 1 and np.ndim(start[0]) == 0 else start
         for r, (law, values) in enumerate(zip(laws, start, strict=True)):
-            values = np.maximum(np.asarray(values, float), 1e-3)
-            theta[m, r] = np.log(pad_values(law, values))
+            for j, row in enumerate(law.numerators):
+                unit[m, r, j] = (1 - sum(row)) * log_c - log_t
+            unit[m, r, MAX_NUMERATORS:] = -np.asarray(law.orders) * log_c
             free[m, r, places(law)] = True
+            lowest = 1e-3 * np.exp(unit[m, r, places(law)])
+            theta[m, r] = np.log(pad_values(law, np.maximum(np.asarray(values, float), lowest)))
         if free[m].sum() >= samples:
             raise ValueError(f"samples must outnumber {free[m].sum()} parameters, got {samples}")
         codes.append(encode(laws))
@@ -118,24 +125,24 @@ def refine(
     # Most fits end after a few steps: the others go on in batches of their own.
     results: dict[int, tuple] = {}
     damping = np.full(len(rows), 1e-2)
-    todo = np.arange(len(rows))
-    for budget in (FIRST, iterations - FIRST):
+    todo, converged = np.arange(len(rows)), np.zeros(len(rows), bool)
+    for budget in (min(FIRST, iterations), iterations - FIRST):
         again = []
         for begin in range(0, len(todo) if budget > 0 else 0, LANES):
             group = todo[begin : begin + LANES]
             lanes = group[np.arange(LANES) % len(group)]  # filled up by wrapping around
-            *state, done = _refine(
-                Encoded(*(a[lanes] for a in code)), theta[lanes], damping[lanes],
+            *state, good, done = _refine(
+                Encoded(*(a[lanes] for a in code)), theta[lanes], unit[lanes], damping[lanes],
                 free[lanes].astype(float), ex.c0, ex.nu, steps, weight, curves.whiten, curves.xi,
-                FLOOR * ex.c0.max(), substeps, budget,
+                FLOOR * ex.c0.max(), substeps, budget, hopeless,
             )  # fmt: skip
             state = [np.asarray(a)[: len(group)] for a in state]
             for i, m in enumerate(group):
                 results[m] = tuple(a[i] for a in state)
             theta[group], damping[group] = state[:2]
+            converged[group] = np.asarray(good)[: len(group)]
             again.append(group[~np.asarray(done)[: len(group)]])
         todo = np.concatenate(again) if again else todo[:0]
-    unfinished = set(todo.tolist())
     fits = []
     for m, laws in enumerate(rows):
         _, _, chi2, normal, xi = results[m]
@@ -149,7 +156,7 @@ def refine(
                 dof=samples - size,
                 bic=float(chi2 + size * np.log(ex.samples)),
                 fisher=normal[np.ix_(flat, flat)],
-                converged=m not in unfinished and bool(np.isfinite(chi2)),
+                converged=bool(converged[m]),
                 extents=xi,
             )
         )
@@ -158,19 +165,20 @@ def refine(
 
 @jax.jit
 def _refine(
-    code, theta, damping, free, c0, nu, steps, weight, whiten, target, floor, substeps, iterations
-):
-    """Levenberg-Marquardt for a batch: theta, damping, chi2, normal matrix, extents, done."""
+    code, theta, unit, damping, free, c0, nu, steps, weight, whiten, target, floor, substeps,
+    iterations, hopeless,
+):  # fmt: skip
+    """Levenberg-Marquardt for a batch: theta, damping, chi2, normal, extents, converged, done."""
 
-    def one(code, theta, damping, free):
-        shape, mask = theta.shape, free.reshape(-1)
+    def one(code, theta, unit, damping, free):
+        shape, mask, centre = theta.shape, free.reshape(-1), unit.reshape(-1)
 
         def model(flat):
             xi, s = jax.vmap(extents_and_sensitivities, (None, None, 0, None, 0, None, None))(
                 code, flat.reshape(shape), c0, nu, steps, floor, substeps
             )
             residual = weight[..., None] * (xi @ whiten.T - target)
-            jacobian = weight[..., None, None] * jnp.einsum("qr,etrp->etqp", whiten, s) * mask
+            jacobian = jnp.einsum("et,qr,etrp,p->etqp", weight, whiten, s, mask)
             jacobian = jacobian.reshape(-1, flat.size)
             residual = residual.reshape(-1)
             chi2 = jnp.sum(residual**2)
@@ -184,7 +192,7 @@ def _refine(
             return ~done & (count < iterations)
 
         def step(state):
-            kept, fitted, trial, damping, _, count = state
+            kept, fitted, trial, damping, _, _, count = state
             new = model(trial)
             better = new[0] <= fitted[0]
 
@@ -196,23 +204,24 @@ def _refine(
             chi2, gradient, normal, _ = fitted
             size = jnp.diag(normal)
             matrix = normal + jnp.diag(damping * size + 1e-12 * jnp.max(size) + 1 - mask + 1e-300)
+            # Clipped one by one, so that a constant on its way to zero does not hold up the others.
             move = jnp.clip(-jnp.linalg.solve(matrix, gradient), -1.5, 1.5) * mask
-            trial = jnp.clip(kept + move, LOWEST, HIGHEST)
-            gain = -(gradient @ (trial - kept))
-            # A law that is far off (chi2 above 2 a sample) need not be fitted to a fraction of the
-            # noise; one that cannot be integrated from the start is given up.
+            trial = jnp.clip(kept + move, centre - REACH, centre + REACH)
+            gain = jnp.sum(jnp.abs(gradient * (trial - kept)))
+            # A law that cannot be integrated from the start is given up: its gain is not a number.
             excess = jnp.maximum(chi2 - 2 * target.size, 0.0)
-            done = ~(gain > TOLERANCE + HOPELESS * excess)
-            return kept, fitted, trial, damping, done, count + 1
+            done = ~(gain > TOLERANCE + hopeless * excess)
+            return kept, fitted, trial, damping, gain, done, count + 1
 
         # The start enters as the first trial, so that the model is compiled once.
         flat = theta.reshape(-1)
         blank = jax.tree.map(lambda a: jnp.full(a.shape, jnp.inf), jax.eval_shape(model, flat))
-        state = flat, blank, flat, damping, jnp.asarray(False), jnp.asarray(0)
-        flat, fitted, _, damping, done, _ = jax.lax.while_loop(unfinished, step, state)
-        return flat.reshape(shape), damping, fitted[0], fitted[2], fitted[3], done
+        state = flat, blank, flat, damping, jnp.asarray(jnp.inf), jnp.asarray(False), jnp.asarray(0)
+        flat, fitted, _, damping, gain, done, _ = jax.lax.while_loop(unfinished, step, state)
+        converged = gain <= TOLERANCE
+        return flat.reshape(shape), damping, fitted[0], fitted[2], fitted[3], converged, done
 
-    return jax.vmap(one)(code, theta, damping, free)
+    return jax.vmap(one)(code, theta, unit, damping, free)
 
 
 def fisher(

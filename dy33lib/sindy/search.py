@@ -54,15 +54,17 @@ def adapt(
     libraries: Library | Sequence[Library],
     start: RateTerm | Structure,
     *,
-    beam: int = 3,
+    beam: int = 1,
+    window: float = 6.0,
     adequate: Callable[[Structure], bool] | None = None,
     limit: int = 10_000,
 ) -> Path:
     """Grow, prune and swap until none of the best structures has a better neighbour.
 
-    In each round the `beam` best structures so far are opened: all structures one move away from
-    them (see :meth:`.Library.moves`) are fitted. The search ends when the best ones are all open.
-    With a beam of 1 it goes straight downhill; a wider one passes over shallow barriers. If the
+    In each round the `beam` best structures so far, and all whose BIC is within a `window` of the
+    best, are opened: all structures one move away (see :meth:`.Library.moves`) are fitted. The
+    search ends when these are all open. With a beam of 1 and no window it goes straight downhill;
+    a wider one passes over shallow barriers and collects rivals. If the
     best structure is not even adequate (its residuals are larger than the noise), the beam doubles
     and the search goes on, in the end over the whole library.
 
@@ -70,20 +72,23 @@ def adapt(
         score: gives the BIC of each of a batch of structures, none of them twice.
         libraries: what the law of each reaction may be made of; a single one may stand alone.
         start: where to begin.
-        beam: how many of the best structures are opened.
+        beam: how many of the best structures are opened in any case.
+        window: difference of BIC up to which more are opened; 6 is odds of 20 to 1.
         adequate: whether a structure explains the data; the best one is asked when the search
             would end.
         limit: give up after as many fits.
 
     Raises:
-        ValueError: if the beam is not positive, the start is not in the libraries, or a score is
-            NaN.
+        ValueError: if the beam is not positive, the window is negative, the start is not in the
+            libraries, or a score is NaN.
         RuntimeError: if the limit is reached.
     """
     libraries = (libraries,) if isinstance(libraries, Library) else tuple(libraries)
     start = (start,) if isinstance(start, RateTerm) else tuple(start)
     if beam < 1:
         raise ValueError(f"beam must be at least 1, got {beam}")
+    if not window >= 0:
+        raise ValueError(f"window must not be negative, got {window}")
     if len(start) != len(libraries):
         raise ValueError(f"start must have {len(libraries)} laws, got {len(start)}")
     for law, library in zip(start, libraries, strict=True):
@@ -108,7 +113,8 @@ def adapt(
         batch = []
         leaders = sorted(scores, key=scores.__getitem__)
         while not batch:
-            closed = [structure for structure in leaders[:beam] if structure not in opened]
+            near = sum(scores[structure] <= scores[best] + window for structure in leaders)
+            closed = [s for s in leaders[: max(beam, near)] if s not in opened]
             if not closed:
                 if beam >= len(leaders) or adequate is None or adequate(best):
                     break
