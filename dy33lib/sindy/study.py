@@ -154,7 +154,7 @@ def identify(
     *,
     sigma: float | Sequence[float] | None = None,
     start: RateTerm | Structure | None = None,
-    beam: int = 1,
+    beam: int = 3,
     rivals: int = 5,
     exhaustive: bool = False,
     substeps: int = 4,
@@ -480,7 +480,7 @@ class Certificate(NamedTuple):
 
 
 def certify(
-    law: str, sigma: float, seed: int, starts: Sequence[str] = ("small", "large"), beam: int = 1
+    law: str, sigma: float, seed: int, starts: Sequence[str] = ("small", "large"), beam: int = 3
 ) -> list[Certificate]:
     """Fit every structure of the irreversible library, then search it from each start.
 
