@@ -189,7 +189,7 @@ class Experiments:
 
     @property
     def samples(self) -> int:
-        """Measured numbers: samples times species."""
+        """How many numbers were measured, samples times species."""
         return int(self.used.sum()) * len(self.species)  # pyright: ignore
 
 

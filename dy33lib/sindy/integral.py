@@ -57,7 +57,7 @@ def screen(
 
     Args:
         structures: candidate laws.
-        curves: from :func:`.prepare`.
+        curves: from :func:`~dy33lib.sindy.experiments.prepare`.
         reaction: whose rate it is.
         starts: adsorption constants to start from, in units of one over the mean of c^g.
         iterations: of the Levenberg-Marquardt method, after the first few from each start.

@@ -300,10 +300,10 @@ class Encoded(NamedTuple):
         power: shape (M,).
     """
 
-    top: Int[np.ndarray, "*M J S"]
-    sign: Float[np.ndarray, "*M J"]
-    order: Int[np.ndarray, "*M S"]
-    power: Int[np.ndarray, "*M"]
+    top: Int[np.ndarray, "M J S"]
+    sign: Float[np.ndarray, "M J"]
+    order: Int[np.ndarray, "M S"]
+    power: Int[np.ndarray, " M"]
 
 
 def encode(terms: Sequence[RateTerm]) -> Encoded:

@@ -87,7 +87,7 @@ def refine(
         candidates: a law, or one law a reaction, each.
         starts: parameters to start from; those below 0.001 of their natural unit (largest initial
             concentration, last sampling time) are raised to it.
-        curves: from :func:`.prepare`.
+        curves: from :func:`~dy33lib.sindy.experiments.prepare`.
         substeps: Runge-Kutta steps from one sample to the next.
         iterations: after which a fit that has not converged says so.
         hopeless: give up a fit with chi2 above 2 a sample when a step promises less than this share

@@ -46,7 +46,7 @@ class Identification(NamedTuple):
 
     @property
     def misfit(self) -> bool:
-        """Whether even the best is rejected (p < 0.001): the law is not in the library."""
+        """Whether even the best is rejected, with p below 0.001."""
         return self.p_value < 1e-3
 
     def rows(self, level: float = 0.9) -> list[list[str]]:
@@ -108,7 +108,7 @@ class Scorer:
     """Fits structures on demand and remembers them: screen for the start, then trajectories.
 
     Args:
-        curves: from :func:`.prepare`.
+        curves: from :func:`~dy33lib.sindy.experiments.prepare`.
         substeps: Runge-Kutta steps between samples; 2 rank structures, :func:`.identify` then
             fits the leaders with more.
     """
@@ -173,8 +173,8 @@ def identify(
         substeps: Runge-Kutta steps between samples in the final fits.
 
     Raises:
-        ValueError: as in :func:`.prepare` and :func:`.adapt`, or if the number of rivals is not
-            positive.
+        ValueError: as in :func:`~dy33lib.sindy.experiments.prepare` and :func:`.adapt`, or if the
+            number of rivals is not positive.
     """
     curves = prepare(experiments, sigma)
     R = experiments.nu.shape[1]
