@@ -138,7 +138,8 @@ def load_shipped(name: str) -> dict[str, np.ndarray]:
     lines = (folder / "SHA256SUMS").read_text().splitlines()
     sums = {line.split()[1]: line.split()[0] for line in lines}
     if f"{name}.npz" not in sums:
-        raise ValueError(f"no shipped data {name!r}; there is {', '.join(sorted(sums))}")
+        there = ", ".join(sorted(file for file in sums if file.endswith(".npz")))
+        raise ValueError(f"no shipped data {name!r}; there is {there}")
     data = (folder / f"{name}.npz").read_bytes()
     if hashlib.sha256(data).hexdigest() != sums[f"{name}.npz"]:
         raise ValueError(f"{name}.npz is not the file whose checksum is in SHA256SUMS")
