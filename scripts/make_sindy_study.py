@@ -2,9 +2,8 @@
 
     python scripts/make_sindy_study.py    # about 10 min on one core
 
-Writes `dy33lib/data/sindy_study.npz`: one row an identification, and one a search held against the
-enumeration of its library. The chapter shows them beside its own, smaller runs;
-`tests/test_sindy_study.py` repeats some of them.
+Writes `dy33lib/data/sindy_study.npz`: one row an identification, one a fit of the true structure,
+and one a search held against the enumeration of its library.
 """
 
 import hashlib
