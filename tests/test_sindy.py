@@ -260,9 +260,17 @@ def test_moves_change_one_thing():
         # one factor of the numerator and one of the denominator
         "A / (1 + A + B)": "swap: numerator A, power 1",
         "B / (1 + A + B)": "swap: numerator B, power 1",
+        # lower orders instead of a saturation
+        "A·√B / (1 + A)²": "swap: numerator A·√B, B out of the denominator",
+        "A / (1 + A)²": "swap: numerator A, B out of the denominator",
+        "B / (1 + B)²": "swap: numerator B, A out of the denominator",
     }
     empty = si.RateTerm((AB,), (0.0, 0.0, 0.0))
     words = {term.describe("ABC"): what for term, what in library.moves(empty).items()}
+    half = si.RateTerm((HALF,), (0.0, 0.0, 0.0))
+    assert library.moves(half)[si.RateTerm((AB,), (0.0, 1.0, 0.0), 2)] == (
+        "swap: numerator A·B, B into the denominator, power 2"
+    )
     assert words["A·B / (1 + √B)²"] == "grow: √B in the denominator, power 2"
     assert words["A·B / (1 + A)"] == "grow: A in the denominator, power 1"
     assert library.moves(REVERSIBLE)[si.RateTerm((AB,), (1.0, 0.0, 0.0), 1)].startswith("prune")

@@ -234,7 +234,9 @@ class Library:
 
         A move adds a species to the denominator, removes one, changes its order or the power,
         adds or removes a second numerator, or replaces a numerator by one whose exponents differ
-        for one species; the last may come with a factor less or more in the denominator.
+        for one species. Two moves join laws that differ in form and hardly in value: the last one
+        may come with a factor less or more in the denominator; and a species may rise in a
+        numerator and enter the denominator at once, or fall and leave it.
 
         Raises:
             ValueError: if the structure is not in the library.
@@ -262,17 +264,31 @@ class Library:
                 continue
             grown = len(numerators) - len(term.numerators)
             word = {1: "grow", -1: "prune", 0: "swap"}[grown]
-            new = RateTerm(numerators, term.orders, term.power, signs)
             plain = RateTerm(numerators, (0.0,) * len(term.orders), 0, signs)
             what = f"{word}: numerator {plain.describe(self.species)}"
-            found[new] = what
-            # Where the surface is full of A, a factor A/(1 + K A) is a constant: laws that differ
-            # by one such factor are neighbours.
-            for n in powers if len(numerators) == len(term.numerators) == 1 else ():
-                change = np.subtract(numerators[0], term.numerators[0])
-                s = int(np.argmax(np.abs(change)))
+            found[RateTerm(numerators, term.orders, term.power, signs)] = what
+            if len(numerators) != len(term.numerators):
+                continue
+            (old,) = set(term.numerators) - set(numerators)
+            (new,) = set(numerators) - set(term.numerators)
+            change = np.subtract(new, old)
+            s = int(np.argmax(np.abs(change)))
+            # Where the surface is full of A, a factor A/(1 + K A) is a constant.
+            for n in powers if len(numerators) == 1 else ():
                 if n != term.power and change[s] == (n - term.power) * term.orders[s]:
                     found[RateTerm(numerators, term.orders, n, signs)] = f"{what}, power {n}"
+            # Where it is half full, A/(1 + K A) grows like a lower order; as K grows the limit
+            # may be exact.
+            if (change[s] > 0) == (term.orders[s] > 0):
+                continue
+            for g in sorted(set(map(float, self.orders[s])) - {0.0}) if change[s] > 0 else (0.0,):
+                row = (*term.orders[:s], g, *term.orders[s + 1 :])
+                here = _factor(self.species[s], g or term.orders[s])
+                for n in (0,) if not any(row) else (term.power,) if term.power else powers:
+                    found[RateTerm(numerators, row, n, signs)] = (
+                        f"{what}, {here} {'into' if g else 'out of'} the denominator"
+                        + (f", power {n}" if not term.power else "")
+                    )
         return found
 
 

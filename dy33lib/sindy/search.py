@@ -54,8 +54,8 @@ def adapt(
     libraries: Library | Sequence[Library],
     start: RateTerm | Structure,
     *,
-    beam: int = 3,
-    window: float = 10.0,
+    beam: int = 2,
+    window: float = 6.0,
     adequate: Callable[[Structure], bool] | None = None,
     limit: int = 10_000,
 ) -> Path:
@@ -73,7 +73,7 @@ def adapt(
         libraries: what the law of each reaction may be made of; a single one may stand alone.
         start: where to begin.
         beam: how many of the best structures are opened in any case.
-        window: difference of BIC up to which more are opened; 10 is odds of 150 to 1.
+        window: difference of BIC up to which more are opened; 6 is odds of 20 to 1.
         adequate: whether a structure explains the data; the best one is asked when the search
             would end.
         limit: give up after as many fits.

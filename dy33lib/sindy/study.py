@@ -154,7 +154,7 @@ def identify(
     *,
     sigma: float | Sequence[float] | None = None,
     start: RateTerm | Structure | None = None,
-    beam: int = 3,
+    beam: int = 2,
     rivals: int = 5,
     exhaustive: bool = False,
     substeps: int = 4,
@@ -469,34 +469,37 @@ class Certificate(NamedTuple):
     """An adaptive search held against the enumeration of its library, on the same fits.
 
     Attributes:
-        case: what was run; its start is that of the search.
-        optimal: whether the search ended at the structure of lowest BIC of all.
+        start: where the search began, a name in `STARTS`.
+        optimal: whether it ended at the structure of lowest BIC of all.
         share: structures fitted in the search over structures in the library.
     """
 
-    case: Case
+    start: str
     optimal: bool
     share: float
 
 
 def certify(
-    law: str, sigma: float, seed: int, starts: Sequence[str] = ("small", "large"), beam: int = 3
+    experiments: Experiments,
+    library: Library,
+    starts: Sequence[str] = ("small", "large"),
+    *,
+    beam: int = 2,
+    window: float = 6.0,
 ) -> list[Certificate]:
-    """Fit every structure of the irreversible library, then search it from each start.
+    """Fit every structure of a library for A + B -> C, then search it from each start.
 
     Raises:
-        ValueError: as in :func:`.measure`.
+        ValueError: as in :func:`~dy33lib.sindy.experiments.prepare` and :func:`.adapt`.
     """
-    library = study_library()
-    scorer = Scorer(prepare(measure(law, sigma, seed)))
+    scorer = Scorer(prepare(experiments))
     everything = [(term,) for term in library.structures()]
     best = everything[int(np.argmin(scorer(everything)))]
     results = []
     for name in starts:
         start = STARTS[name] or _mass_action(library, NU[:, 0])
-        path = adapt(scorer, library, start, beam=beam, adequate=scorer.adequate)
-        case = Case(law, sigma, seed, name, reversible=False)
-        results.append(Certificate(case, path.structure == best, path.fits / len(everything)))
+        path = adapt(scorer, library, start, beam=beam, window=window, adequate=scorer.adequate)
+        results.append(Certificate(name, path.structure == best, path.fits / len(everything)))
     return results
 
 
