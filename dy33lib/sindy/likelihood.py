@@ -34,6 +34,7 @@ from dy33lib.sindy.kinetics import (
 )
 from dy33lib.sindy.laws import (
     MAX_NUMERATORS,
+    MAX_POWER,
     Encoded,
     IdentifiabilityError,
     RateTerm,
@@ -43,9 +44,11 @@ from dy33lib.sindy.laws import (
 )
 
 LANES = 8  # fits in one call of the compiled program
-FIRST = 8  # steps after which the fits that have not ended are put together anew
+FIRST = 5  # steps after which the fits that have not ended are put together anew
 TOLERANCE = 1e-4  # promised gain of chi2 at which a fit ends
 REACH = 14.0  # the search for ln(constant) ends so far from its natural unit
+STRIDE = 1.5  # longest step of ln(constant)
+STIFF = 1e-2  # curvature of chi2/2 in ln(constant) below which steps are shortened
 
 
 class Fit(NamedTuple):
@@ -172,6 +175,9 @@ def _refine(
 
     def one(code, theta, unit, damping, free):
         shape, mask, centre = theta.shape, free.reshape(-1), unit.reshape(-1)
+        # On a full surface k grows with as many adsorption constants as there are sites.
+        j = jnp.arange(shape[1]) < MAX_NUMERATORS
+        reach = jnp.tile(jnp.where(j, (1 + MAX_POWER) * REACH, REACH), shape[0])
 
         def model(flat):
             xi, s = jax.vmap(extents_and_sensitivities, (None, None, 0, None, 0, None, None))(
@@ -203,10 +209,12 @@ def _refine(
             damping = jnp.maximum(pick(damping / 10, damping * 5), 1e-10)
             chi2, gradient, normal, _ = fitted
             size = jnp.diag(normal)
-            matrix = normal + jnp.diag(damping * size + 1e-12 * jnp.max(size) + 1 - mask + 1e-300)
-            # Clipped one by one, so that a constant on its way to zero does not hold up the others.
-            move = jnp.clip(-jnp.linalg.solve(matrix, gradient), -1.5, 1.5) * mask
-            trial = jnp.clip(kept + move, centre - REACH, centre + REACH)
+            # STIFF keeps constants that hardly matter from being sent far away, and the others,
+            # whose steps are coupled to theirs, from following.
+            matrix = normal + jnp.diag(damping * size + STIFF + 1 - mask)
+            move = -jnp.linalg.solve(matrix, gradient) * mask
+            move = move / jnp.maximum(jnp.max(jnp.abs(move)) / STRIDE, 1.0)
+            trial = jnp.clip(kept + move, centre - reach, centre + reach)
             gain = jnp.sum(jnp.abs(gradient * (trial - kept)))
             # A law that cannot be integrated from the start is given up: its gain is not a number.
             excess = jnp.maximum(chi2 - 2 * target.size, 0.0)
