@@ -1,6 +1,6 @@
 """Run the study of chapter 10 on all laws, six noise levels and 40 seeds.
 
-    python scripts/make_sindy_study.py    # about 15 min on one core
+    python scripts/make_sindy_study.py    # about 20 min on one core
 
 Writes `dy33lib/data/sindy_study.npz`: one row an identification, one a fit of the true structure,
 and one a search held against the enumeration of its library: for the six laws, and for laws drawn

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from dy33lib import sindy as si
-from scripts import make_kinetics_example
+from dy33lib.datasets import load_shipped
+from scripts import make_kinetics_example, make_sindy_study
 
 SIGMA = 0.05
 REVERSIBLE = si.RateTerm(((1.0, 1.0, 0.0), (0.0, 0.0, 1.0)), (1.0, 0.0, 0.0), 1, (1, -1))
@@ -354,7 +355,48 @@ def test_results_come_in_the_order_of_their_cases():
     assert results[2].fits == 161 > results[0].fits != results[1].fits
 
 
+def test_a_certificate_is_an_enumeration():
+    experiments, library = si.measure("Eley-Rideal", 0.1, 1), si.study_library()
+    small, large = si.certify(experiments, library)
+    everything = si.run_case(si.Case("Eley-Rideal", 0.1, 1, "all", reversible=False))
+    for found, start in ((small, "small"), (large, "large")):
+        assert found.start == start
+        assert 2 / 161 < found.share < 1
+        case = si.Case("Eley-Rideal", 0.1, 1, start, reversible=False)
+        result = si.run_case(case)
+        assert found.share == result.fits / 161
+        assert found.optimal == (result.found == everything.found)
+    # with the whole library in the window nothing is left out
+    (wide,) = si.certify(experiments, library, ["large"], window=1e9)
+    assert (wide.optimal, wide.share) == (True, 1.0)
+
+
 # What ships with the book ------------------------------------------------------------------------
+
+
+def test_the_shipped_study_can_be_repeated():
+    shipped = load_shipped("sindy_study")
+    laws = list(si.ZOO)
+    assert shipped["laws"].tolist() == laws
+    assert tuple(shipped["columns"]) == make_sindy_study.COLUMNS
+    runs, found = shipped["runs"], shipped["found"]
+    assert len(runs) == 6 * 6 * 40
+    for m in (0, 777, 1439):
+        case = si.Case(laws[int(runs[m, 0])], float(runs[m, 1]), int(runs[m, 2]))
+        numbers, name = make_sindy_study.row(case)
+        assert name == found[m]
+        np.testing.assert_allclose(numbers, runs[m], rtol=1e-5)
+    known = shipped["known"]
+    assert tuple(shipped["known_columns"]) == make_sindy_study.KNOWN_COLUMNS
+    for m in (5, 1700):
+        law, sigma, seed = known[m, :3]
+        again = make_sindy_study.known_row(int(law), sigma, int(seed) - 10_000 * (1 + int(law)))
+        np.testing.assert_allclose(again, known[m], rtol=1e-4, atol=1e-6)
+    certified = shipped["certified"]
+    for m in (4, 140):  # of a law that was drawn, of one of the six
+        law, sigma, seed = certified[m, :3]
+        again = make_sindy_study.certified_rows(int(law), sigma, int(seed))
+        np.testing.assert_allclose(again, certified[m : m + 2])
 
 
 def test_the_example_file_can_be_made_again_and_tells_its_law():

@@ -15,7 +15,7 @@ from scipy.integrate import solve_ivp
 from dy33lib.sindy.experiments import Curves, Experiments, prepare
 from dy33lib.sindy.integral import screen
 from dy33lib.sindy.kinetics import simulate
-from dy33lib.sindy.laws import Library, RateTerm
+from dy33lib.sindy.laws import IdentifiabilityError, Library, RateTerm
 from dy33lib.sindy.likelihood import Fit, bic_weights, crb, fisher, misfit_p_value, refine
 from dy33lib.sindy.search import Path, Structure, adapt
 
@@ -378,7 +378,8 @@ class Result(NamedTuple):
         errors: ln of estimate over truth of the true structure's constants, NaN if it is not
             among the rivals.
         bounds: their Cramér-Rao bounds, at the truth.
-        deviations: their standard deviations as the fit itself estimates them.
+        deviations: their standard deviations as the fit itself estimates them; infinite if it
+            leaves a combination undetermined.
     """
 
     case: Case
@@ -417,6 +418,10 @@ def run_case(case: Case) -> Result:
     truth, values = ZOO[case.law]
     fit = next((f for f in found.fits if f.laws == (truth,)), None)
     nothing = np.full(len(values), np.nan)
+    try:
+        deviations = crb(fit.fisher) if fit else nothing
+    except IdentifiabilityError:  # much noise can drive constants to infinity together
+        deviations = np.full(len(values), np.inf)
     return Result(
         case,
         found.laws[0],
@@ -427,7 +432,7 @@ def run_case(case: Case) -> Result:
         found.fits[0].bic,
         tuple(np.log(fit.params[0] / np.asarray(values)) if fit else nothing),
         tuple(crb(fisher(truth, values, DESIGN, NU, TIMES, case.sigma))),
-        tuple(crb(fit.fisher) if fit else nothing),
+        tuple(deviations),
     )
 
 
