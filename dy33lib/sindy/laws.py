@@ -104,7 +104,7 @@ class RateTerm:
         bottom = 1 + sum(
             K * c[..., s] ** self.orders[s] for K, s in zip(values[j:], self.adsorbed, strict=True)
         )
-        return top / bottom**self.power
+        return np.asarray(top / bottom**self.power)
 
     def names(self, species: Sequence[str]) -> tuple[str, ...]:
         """Names of the parameters, such as ("k", "K_A")."""
