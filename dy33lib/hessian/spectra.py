@@ -48,8 +48,11 @@ def chance_overlap(P: int, s: int, m: int = 1) -> Chance:
     r"""Mean overlap of m orthonormal vectors with a random subspace of dimension s out of P.
 
     For one vector the overlap has the beta distribution :math:`B(s/2, (P - s)/2)`. The mean over
-    m vectors is :math:`{\rm Tr}(P_S P_M)/m` for a random projector; its variance is
-    :math:`2 s (P - s)(P - m) / (m P^2 (P - 1)(P + 2))` (second moments of the orthogonal group).
+    m vectors is :math:`{\rm Tr}(P_S P_M)/m` for a random projector, with the variance (second
+    moments of the orthogonal group)
+
+    .. math::
+        \frac{2 s (P - s)(P - m)}{m P^2 (P - 1)(P + 2)} .
 
     Raises:
         ValueError: unless 1 <= s <= P, 1 <= m <= P and P >= 2.
