@@ -428,6 +428,11 @@ def test_densities_are_those_of_the_full_matrix(rng):
     values, vectors = np.linalg.eigh(matrix)
     matvec = Partial(lambda M, v: M @ v, jnp.asarray(matrix))
     project = Partial(lambda B, v: B @ (B.T @ v), jnp.asarray(basis))
+    # from one direction the density is known without an average
+    line = Partial(lambda B, v: B @ (B.T @ v), jnp.asarray(basis[:, :1]))
+    found = he.spectral_density(matvec, P, probes=1, steps=P, project=line, key=jax.random.key(1))
+    expected = he.overlap(vectors, basis[:, :1])
+    np.testing.assert_allclose(found.weights[0], expected, atol=1e-8)
     for projector, weight in ((None, np.full(P, 1 / P)), (project, he.overlap(vectors, basis) / s)):
         found = he.spectral_density(
             matvec, P, probes=100, steps=P, project=projector, key=jax.random.key(1)
