@@ -21,9 +21,14 @@ def _check(sizes: Sequence[int], name: str, least: int, slope: float) -> tuple[i
     sizes = tuple(int(n) for n in sizes)
     if len(sizes) < least or min(sizes) < 1:
         raise ValueError(f"{name} must be at least {least} positive numbers, got {sizes}")
+    check_slope(slope)
+    return sizes
+
+
+def check_slope(slope: float) -> None:
+    """Raise unless the slope is that of a network between ReLU and linear; NaN is not."""
     if not 0 <= slope <= 1:
         raise ValueError(f"slope must be between 0 (ReLU) and 1 (linear), got {slope}")
-    return sizes
 
 
 def _draw(
@@ -161,7 +166,7 @@ def with_slope(model: N, slope: float) -> N:
     Raises:
         ValueError: if the slope is not between 0 and 1.
     """
-    _check((1,), "widths", 1, slope)
+    check_slope(slope)
     return eqx.tree_at(lambda net: net.slope, model, jnp.asarray(slope, model.slope.dtype))
 
 

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from dy33lib.hessian.curvature import Loss, hvp
-from dy33lib.hessian.networks import Net, parameters, with_parameters, with_slope
+from dy33lib.hessian.networks import Net, check_slope, parameters, with_parameters, with_slope
 
 # Generators --------------------------------------------------------------------------------------
 
@@ -266,8 +266,7 @@ def leaky_curvature(
     W1, W2 = np.asarray(W1, float), np.asarray(W2, float)
     if W1.ndim != 2 or W2.ndim != 2 or W2.shape[1] != W1.shape[0]:
         raise ValueError(f"W1 and W2 must be matrices that chain, got {W1.shape} and {W2.shape}")
-    if not 0 <= slope <= 1:
-        raise ValueError(f"slope must be between 0 (ReLU) and 1 (linear), got {slope}")
+    check_slope(slope)
     length = np.linalg.norm(W1, axis=1)
     cosine = np.clip(W1 @ W1.T / np.outer(length, length), -1, 1)  # rounding alone leaves [-1, 1]
     np.fill_diagonal(cosine, 1.0)
