@@ -452,6 +452,22 @@ def test_densities_are_those_of_the_full_matrix(rng):
         assert np.trapezoid(found.blurred(grid, 0.5), grid) == pytest.approx(1, rel=1e-6)
 
 
+def test_density_without_reorthogonalisation(rng):
+    # A wide gap below a few large eigenvalues: the Lanczos vectors lose their orthogonality after
+    # a dozen steps (copies of 1e4 appear), and the shares must not.
+    values = np.concatenate([np.zeros(30), np.ones(60), np.linspace(100, 1e4, 10)])
+    turn = np.linalg.qr(rng.normal(size=(100, 100)))[0]
+    matvec = Partial(jnp.matmul, jnp.asarray(turn @ np.diag(values) @ turn.T))
+    key = jax.random.key(5)
+    full, none = (
+        he.spectral_density(matvec, 100, probes=2, steps=60, reorthogonalise=how, key=key)
+        for how in (True, False)
+    )
+    assert np.sum(none.nodes[0] > 9999) > 1
+    limits = np.array([-1e-6, 0.5, 1.5, 50.0, 5e3])
+    np.testing.assert_allclose(none.below(limits), full.below(limits), atol=1e-9)
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_overlaps_refuse_bad_input():
     eye = np.eye(3)

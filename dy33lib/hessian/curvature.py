@@ -46,14 +46,14 @@ def _product(loss: Loss, model: Net, v: Float[Array, " P"]) -> Float[Array, " P"
 
 
 def full_hessian(
-    loss: Loss, model: Net, *, chunk: int = 128, max_params: int = 4000
+    loss: Loss, model: Net, *, chunk: int = 32, max_params: int = 4000
 ) -> Float[np.ndarray, "P P"]:
     """The Hessian of the loss in all weights, symmetrised, in double precision.
 
     Args:
         loss: of the network alone, as in :func:`.hvp`.
         model: the network.
-        chunk: columns computed at once; memory grows with it.
+        chunk: columns computed at once, all if there are at most 256; memory grows with it.
         max_params: refuse networks with more weights.
 
     Raises:
@@ -82,7 +82,7 @@ def _columns(loss: Loss, model: Net, chunk: int) -> Float[Array, "P P"]:
     theta = parameters(model)
     _, product = jax.linearize(_gradient(loss, model), theta)
     P, rounds = theta.size, -(-theta.size // chunk)
-    if rounds == 1:
+    if P <= max(chunk, 256):  # a loop takes a second more to compile
         return jax.vmap(product)(jnp.eye(P))
     # Padding with zeros keeps all rounds of one shape: a rest would be compiled by itself.
     directions = jnp.eye(rounds * chunk, P).reshape(rounds, chunk, P)

@@ -170,6 +170,12 @@ def with_slope(model: N, slope: float) -> N:
     return eqx.tree_at(lambda net: net.slope, model, jnp.asarray(slope, model.slope.dtype))
 
 
+@eqx.filter_jit
+def outputs(model: Net, X: Float[Array, "n d"]) -> Float[Array, "n k"]:
+    """The outputs for many inputs."""
+    return jax.vmap(model)(X)
+
+
 def _outputs(model: Net, X: Array, Y: Array, ridge: float | Array) -> Float[Array, "n k"]:
     k = model.weights[-1].shape[0]
     if X.ndim != 2 or X.shape[1] != model.inputs or len(X) == 0:

@@ -17,6 +17,7 @@ from dy33lib.hessian.networks import (
     Net,
     cross_entropy_loss,
     mse_loss,
+    outputs,
     with_slope,
 )
 from dy33lib.hessian.spectra import overlap
@@ -47,7 +48,7 @@ def gaussian_task(
     rng = np.random.default_rng([4, seed])
     teacher = DenseNet(widths, slope=slope, key=jax.random.fold_in(jax.random.key(4), seed))
     X = jnp.asarray(rng.normal(size=(samples, widths[0])))
-    Y = jax.vmap(teacher)(X)
+    Y = outputs(teacher, X)
     return X, Y + noise * jnp.asarray(rng.normal(size=Y.shape))
 
 
@@ -208,7 +209,7 @@ def break_symmetry(
     frames = []
     for slope in slopes:
         bent = with_slope(model, float(slope))
-        loss = Partial(mse_loss, X=X, Y=jax.vmap(bent)(X))
+        loss = Partial(mse_loss, X=X, Y=outputs(bent, X))
         values, vectors = np.linalg.eigh(full_hessian(loss, bent))
         frames.append(Frame(float(slope), values, overlap(vectors, basis)))
     return frames

@@ -237,11 +237,16 @@ def ward_residual(loss: Loss, model: Net, mixing: Sequence[Float[Array, "_ _"]])
         model: the network.
         mixing: as in :func:`.gauge_action`.
     """
+    return float(_ward(loss, model, list(mixing)))
+
+
+@eqx.filter_jit
+def _ward(loss: Loss, model: Net, mixing: list[Float[Array, "_ _"]]) -> Float[Array, ""]:
     theta = parameters(model)
     gradient = jax.grad(lambda v: loss(with_parameters(model, v)))(theta)
     change, transpose = jax.vjp(lambda v: gauge_action(with_parameters(model, v), mixing), theta)
     (turned,) = transpose(gradient)
-    return float(jnp.linalg.norm(hvp(loss, model, change) + turned) / jnp.linalg.norm(turned))
+    return jnp.linalg.norm(hvp(loss, model, change) + turned) / jnp.linalg.norm(turned)
 
 
 def leaky_curvature(
