@@ -41,6 +41,7 @@ from dy33lib.hessian.spectra import (
 from dy33lib.hessian.study import (
     Case,
     Frame,
+    Part,
     Result,
     break_symmetry,
     digits_task,
@@ -51,6 +52,7 @@ from dy33lib.hessian.study import (
 )
 from dy33lib.hessian.symmetries import (
     Counts,
+    Mixings,
     Projection,
     count_zero_modes,
     fibre_basis,
@@ -63,6 +65,7 @@ from dy33lib.hessian.symmetries import (
     orbit_basis,
     project_gauge,
     rescaling_generators,
+    sort_mixings,
     ward_residual,
 )
 
@@ -75,6 +78,8 @@ __all__ = [
     "DenseNet",
     "Frame",
     "Minimum",
+    "Mixings",
+    "Part",
     "Projection",
     "Result",
     "Spectrum",
@@ -106,6 +111,7 @@ __all__ = [
     "reduced_rank_loss",
     "rescaling_generators",
     "run_case",
+    "sort_mixings",
     "spectral_density",
     "ward_residual",
     "with_parameters",

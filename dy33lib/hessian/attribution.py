@@ -64,9 +64,10 @@ def attribute(
     - symmetry: exact ones; all mixings of a linear network, the rescalings of a leaky ReLU, and
       shifts of all outputs under a softmax;
     - unseen: changes that alter no output for any of the inputs, to first order: dead pixels,
-      dead units;
+      dead units, and more if there are fewer outputs, counted over all inputs, than weights;
     - broken: mixings of units, which only a linear network would not notice;
-    - bottleneck: other changes that a linear network of these weights would not notice;
+    - bottleneck: other changes that a linear network of these weights would not notice (in a
+      linear network taken before the unseen ones, of which they are a part);
     - rest.
 
     Args:
@@ -96,6 +97,8 @@ def attribute(
         "broken": orbit_basis(mixings),
         "bottleneck": fibre_basis(model),
     }
+    if float(model.slope) == 1:
+        spans = {name: spans[name] for name in ("symmetry", "broken", "bottleneck", "unseen")}
     taken = np.zeros((len(values), 0))
     names, dims, parts = [], [], []
     for name, span in spans.items():

@@ -212,4 +212,5 @@ def cross_entropy_loss(
 
 
 def _half_square(model: Net) -> Float[Array, ""]:
-    return sum((jnp.sum(w**2) for w in model.weights), jnp.zeros(())) / 2
+    first, *others = (jnp.sum(w**2) for w in model.weights)
+    return sum(others, first) / 2

@@ -21,7 +21,7 @@ from dy33lib.hessian.networks import (
     with_slope,
 )
 from dy33lib.hessian.spectra import overlap
-from dy33lib.hessian.symmetries import gauge_generators, orbit_basis
+from dy33lib.hessian.symmetries import gauge_generators, orbit_basis, rescaling_generators
 
 Data = tuple[Float[Array, "n d"], Float[Array, "n k"]]
 
@@ -121,26 +121,46 @@ class Case:
     seed: int = 0
 
 
+class Part(NamedTuple):
+    """A spectrum and the overlaps of its eigenvectors with a subspace.
+
+    Attributes:
+        values: eigenvalues, ascending.
+        overlaps: of the eigenvectors with the subspace.
+        dim: dimension of the subspace.
+    """
+
+    values: Float[np.ndarray, " m"]
+    overlaps: Float[np.ndarray, " m"]
+    dim: int
+
+    @property
+    def chance(self) -> float:
+        """What a subspace drawn at random would give."""
+        return self.dim / len(self.values)
+
+
 class Result(NamedTuple):
-    """A spectrum and its overlaps with the symmetry space.
+    """The Hessian of a trained network, and its symmetry space.
 
     Attributes:
         case: what was run.
         model: the trained network.
         minimum: how its training ended.
-        values: eigenvalues of the Hessian, ascending.
-        overlaps: of the eigenvectors with the span of all mixings.
-        control: of the same with a random subspace of the same dimension.
-        dim: its dimension.
+        vectors: orthonormal eigenvectors of the Hessian.
+        all: the spectrum and the span of all mixings.
+        broken: the same without the exact symmetries of a leaky ReLU: the Hessian in the
+            orthogonal complement of the rescalings, and what the other mixings span there.
+        control: the spectrum and a random subspace of the dimension of the first.
     """
 
     case: Case
     model: Net
     minimum: Minimum
-    values: Float[np.ndarray, " P"]
-    overlaps: Float[np.ndarray, " P"]
-    control: Float[np.ndarray, " P"]
-    dim: int
+    vectors: Float[np.ndarray, "P P"]
+    all: Part
+    broken: Part
+    control: Part
 
 
 def make_case(case: Case) -> tuple[Loss, Net, Data]:
@@ -171,18 +191,23 @@ def run_case(case: Case) -> Result:
     """
     loss, start, _ = make_case(case)
     model, minimum = find_minimum(loss, start, steps=case.steps, newton=10 if case.slope else 0)
-    values, vectors = np.linalg.eigh(full_hessian(loss, model))
+    H = full_hessian(loss, model)
+    values, vectors = np.linalg.eigh(H)
     basis = orbit_basis(gauge_generators(model)[0])
+    exact = orbit_basis(rescaling_generators(model)[0])
+    outside = np.linalg.qr(exact, mode="complete")[0][:, exact.shape[1] :]
+    rest_values, rest_vectors = np.linalg.eigh(outside.T @ H @ outside)
+    rest = np.linalg.svd(outside.T @ basis)[0][:, : basis.shape[1] - exact.shape[1]]
     rng = np.random.default_rng([44, case.seed])
     random = np.linalg.qr(rng.normal(size=basis.shape))[0]
     return Result(
         case,
         model,
         minimum,
-        values,
-        overlap(vectors, basis),
-        overlap(vectors, random),
-        basis.shape[1],
+        vectors,
+        Part(values, overlap(vectors, basis), basis.shape[1]),
+        Part(rest_values, overlap(rest_vectors, rest), rest.shape[1]),
+        Part(values, overlap(vectors, random), basis.shape[1]),
     )
 
 
@@ -199,7 +224,7 @@ def break_symmetry(
 ) -> list[Frame]:
     """Spectra of one set of weights as the activation goes from linear to ReLU.
 
-    At each slope the network learns from itself, so that it stands at a minimum without training:
+    At each slope its own outputs are the targets, so that it stands at a minimum without training:
     only the activation changes.
 
     Raises:

@@ -81,6 +81,33 @@ def rescaling_generators(
     return generators[diagonal], labels[diagonal]
 
 
+class Mixings(NamedTuple):
+    """The generators of all mixings, sorted by what a ReLU and a ridge do to them.
+
+    Attributes:
+        rescalings: one unit is scaled; exact symmetries of a leaky ReLU, lifted by a ridge.
+        rotations: two units are rotated into each other; broken by a ReLU, not by a ridge.
+        stretches: two units are sheared alike; broken by both.
+    """
+
+    rescalings: Float[np.ndarray, "_ P"]
+    rotations: Float[np.ndarray, "_ P"]
+    stretches: Float[np.ndarray, "_ P"]
+
+
+def sort_mixings(model: Net) -> Mixings:
+    """Rescalings, and sums and differences of the mixings of each pair of units."""
+    generators, labels = gauge_generators(model)
+    at = {tuple(label): row for label, row in zip(labels.tolist(), generators, strict=True)}
+    pairs = [(row, at[layer, j, i]) for (layer, i, j), row in at.items() if i < j]
+    P = generators.shape[1]
+    return Mixings(
+        rescaling_generators(model)[0],
+        np.array([a - b for a, b in pairs]).reshape(-1, P),
+        np.array([a + b for a, b in pairs]).reshape(-1, P),
+    )
+
+
 def logit_shift_generators(model: Net) -> Float[np.ndarray, "G P"]:
     """Changes that add the same number to all outputs, which a softmax does not notice.
 
