@@ -29,10 +29,14 @@ ONE_CORE = {
     "PYTHONHASHSEED": "0",
 }
 PROBE = """
-import json, resource, sys
+import json, pathlib, re, resource, sys
 usage = resource.getrusage(resource.RUSAGE_SELF)
 scale = 1024 * (1024 if sys.platform == "darwin" else 1)
-print(json.dumps([usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale]))
+peak = usage.ru_maxrss / scale
+status = pathlib.Path("/proc/self/status")
+if status.exists():  # on Linux ru_maxrss may be that of the process which started this one
+    peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1]) / 1024
+print(json.dumps([usage.ru_utime + usage.ru_stime, peak]))
 """
 
 
