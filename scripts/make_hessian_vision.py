@@ -76,7 +76,7 @@ def run(
         cross_entropy_loss,
         X=X.astype(jnp.float32),
         Y=Y.astype(jnp.float32),
-        ridge=np.float32(RIDGE),
+        ridge=jnp.asarray(RIDGE, jnp.float32),
     )
     _, product = jax.linearize(
         jax.grad(lambda v: loss(with_parameters(small, v))), parameters(small)

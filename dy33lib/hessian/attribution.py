@@ -125,10 +125,12 @@ def _beyond(
 @eqx.filter_jit
 def _gram(model: Net, X: Float[Array, "n d"]) -> Float[Array, "P P"]:
     """Sum over inputs and outputs of the outer product of the output's gradient."""
-    theta = parameters(model)
+    theta, chunk = parameters(model), 32
+    # Padding with zeros adds nothing: without biases the output for them is zero at any weights.
+    padded = jnp.pad(X, ((0, -len(X) % chunk), (0, 0))).reshape(-1, chunk, X.shape[1])
 
-    def one(total, x):
-        jacobian = jax.jacrev(lambda v: with_parameters(model, v)(x))(theta)
+    def some(total, batch):
+        jacobian = jax.jacrev(lambda v: jax.vmap(with_parameters(model, v))(batch).ravel())(theta)
         return total + jacobian.T @ jacobian, None
 
-    return jax.lax.scan(one, jnp.zeros((theta.size, theta.size)), X)[0]
+    return jax.lax.scan(some, jnp.zeros((theta.size, theta.size)), padded)[0]
