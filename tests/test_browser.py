@@ -179,7 +179,7 @@ class Reader:
         self.contexts = {}
         for look, options in LOOKS.items():
             context = browser.new_context(**options, reduced_motion="reduce")
-            context.set_default_timeout(10_000)
+            context.set_default_timeout(60_000)  # a busy machine is no fault of a page
             context.route(lambda url: not url.startswith(base), self.refuse)
             self.contexts[look] = context
 
