@@ -1,6 +1,6 @@
 """Run chapter 4 at real scale: networks of 410,880 weights on CIFAR-10.
 
-    DY33_DATA=folder python scripts/make_hessian_vision.py    # about 40 min on one core
+    DY33_DATA=folder python scripts/make_hessian_vision.py    # about 50 min on one core
 
 Trains ReLU networks 3072-128-128-10 of three seeds on 6,000 images with weight decay, and takes the
 spectral densities of their Hessians, once from the whole space and once from the symmetry space.
