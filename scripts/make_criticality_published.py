@@ -4,8 +4,8 @@
 
 FOLDER is a copy of the repository of the talk's authors,
 github.com/sahelazizpour/Finite-Observation-Dynamic-Range. Writes
-`dy33lib/data/criticality_published.npz` with, for readers of all units (nu = 1, nine seeds) and of a
-fifth (nu = 0.2, ten), at 21 integration times and 65 couplings 1 - 10^(-k/16):
+`dy33lib/data/criticality_published.npz` with, for readers of all units (nu = 1, nine seeds) and of
+a fifth (nu = 0.2, ten), at 21 integration times and 65 couplings 1 - 10^(-k/16):
 
 - `decibel`, `number`: means over the seeds, shape (nu, T, lam), and `decibel_sd`, `number_sd`;
 - `best_decibel`, `best_number`: mean over the seeds of the maximum, (nu, T), and `lam_decibel`,

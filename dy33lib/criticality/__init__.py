@@ -28,11 +28,12 @@ from dy33lib.criticality.discrimination import (
     optimal_lambda,
     output_law,
     range_of_law,
+    reference,
     sweep,
 )
 from dy33lib.criticality.exact import birth_death_pmf, diffusion_pmf, exact_stationary
 from dy33lib.criticality.moments import Moments, activity_moments, invert_activity, mean_activity
-from dy33lib.criticality.outputs import output_grid, output_pmf, overlap_error
+from dy33lib.criticality.outputs import empirical_pmf, output_grid, output_pmf, overlap_error
 from dy33lib.criticality.parameters import Params
 from dy33lib.criticality.simulation import (
     Network,
@@ -60,6 +61,7 @@ __all__ = [
     "discriminable_inputs",
     "drive",
     "dynamic_range",
+    "empirical_pmf",
     "exact_stationary",
     "invert_activity",
     "limit_infinite",
@@ -72,6 +74,7 @@ __all__ = [
     "output_pmf",
     "overlap_error",
     "range_of_law",
+    "reference",
     "simulate_annealed",
     "simulate_network",
     "sweep",

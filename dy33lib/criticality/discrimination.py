@@ -22,6 +22,7 @@ from dy33lib.criticality.outputs import (
     FEW,
     Shape,
     count_nodes,
+    is_narrow,
     law,
     normal,
     output_grid,
@@ -85,9 +86,8 @@ def output_law(lam: float, T: float, params: Params, shape: Shape = "shifted") -
 
     def of_rate(h: float) -> Float[np.ndarray, " G"]:
         m = moments(lam, h, T, params, np)
-        few = m.var_filtered < (1.5 * sigma) ** 2
         three = (np.float64(v) for v in (m.mean, m.var_filtered, m.third))
-        nodes = FEW if few else count_nodes(params)
+        nodes = FEW if is_narrow(m, params.sigma) else count_nodes(params)
         return np.asarray(law(*three, grid, sigma, shape=shape, nodes=nodes))
 
     return of_rate
@@ -300,7 +300,8 @@ def optimal_lambda(
         found = range_of_law(lam, T, params, output_law(lam, T, params, shape))
         return found if np.isfinite(found) else -np.inf
 
-    grid = np.linspace(0, 5, 41)
+    grid = np.linspace(0, 5, 11 if which == "range" else 41)
+    close = 0.02 if which == "range" else 1e-3  # of the ends, in decades of 1 - lambda
     values = [value(x) for x in grid]
     best = int(np.argmax(values))
     top, x = values[best], float(grid[best])
@@ -320,7 +321,7 @@ def optimal_lambda(
         if not 0 <= beyond < len(grid):
             return within
         bad = float(grid[beyond])
-        while abs(bad - within) > 1e-3:
+        while abs(bad - within) > close:
             middle = (bad + within) / 2
             bad, within = (bad, middle) if value(middle) >= level else (middle, within)
         return within

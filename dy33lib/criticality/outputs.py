@@ -10,6 +10,7 @@ is taken as a Beta law on an interval [l, 1], the third moment deciding l:
 Where the law is skew to the left, the lower end is 0 and the upper end is free.
 """
 
+import math
 from functools import partial
 from typing import Literal
 
@@ -18,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dy33lib.criticality.moments import moments
+from dy33lib.criticality.moments import Moments, moments
 from dy33lib.criticality.parameters import Params, Real, check_h, check_lam, check_T
 
 Shape = Literal["shifted", "beta", "normal"]
 SPACING = 0.25  # of the grid, in units of sigma
-FEW = 48  # nodes suffice for laws whose standard deviation is below 1.5 sigma
-WINDOW = 128  # points of the grid for such a law
+FEW = 64  # nodes suffice for laws that lie within WINDOW points of the grid
+WINDOW = 128
 MARGIN = 8.0  # of the grid around [0, 1], in units of sigma
 
 
@@ -107,9 +108,38 @@ def overlap_error(p: Float[Array | np.ndarray, " G"], q: Float[Array | np.ndarra
     return float(p.sum() + q.sum() - distance) / 4
 
 
+def empirical_pmf(
+    samples: Float[np.ndarray, "..."], params: Params | None = None
+) -> Float[np.ndarray, " G"]:
+    """Law of the output on :func:`.output_grid` for simulated averages: their histogram and noise.
+
+    Cells are a twentieth of sigma wide, each counted at the mean of its samples.
+
+    Raises:
+        ValueError: if there are no samples, or some lie outside of [0, 1].
+    """
+    params = params or Params()
+    flat = np.ravel(samples)
+    if not flat.size or flat.min() < 0 or flat.max() > 1:
+        raise ValueError(f"samples must lie between 0 and 1 and not be empty, got {flat}")
+    cell = (flat * 20 / params.sigma).astype(int)
+    number, total = np.bincount(cell), np.bincount(cell, flat)
+    kept = number > 0
+    grid = output_grid(params)
+    noise = normal(jnp.asarray(grid)[None, :], (total[kept] / number[kept])[:, None], params.sigma)
+    return number[kept] / flat.size @ np.asarray(noise)
+
+
 def count_nodes(params: Params) -> int:
     """Nodes that resolve [0, 1] at the width of the noise, and both ends."""
-    return int(np.ceil((1.5 / params.sigma + 130) / 64)) * 64
+    return int(np.ceil((1.25 / params.sigma + 60) / 64)) * 64
+
+
+def is_narrow(m: Moments, sigma: float) -> bool:
+    """Whether the law of A, with its tails, lies within WINDOW points of the grid."""
+    sd = math.sqrt(float(m.var_filtered))
+    skew_sd = abs(float(m.third)) / sd**2 if sd else 0.0
+    return 7 * sd + 12 * skew_sd < (WINDOW * SPACING / 2 - 2) * sigma
 
 
 @partial(jax.jit, static_argnames=("shape", "nodes"))
@@ -127,7 +157,7 @@ def law(
     x, weight = _nodes(mean, var, skew, sigma, nodes)
     if nodes > FEW:
         broad = weight @ normal(grid[None, :], x[:, None], jnp.asarray(sigma))
-    else:  # a window of 32 sigma holds the law
+    else:
         first = jnp.clip(jnp.searchsorted(grid, mean) - WINDOW // 2, 0, len(grid) - WINDOW)
         window = jax.lax.dynamic_slice(grid, (first,), (WINDOW,))
         part = weight @ normal(window[None, :], x[:, None], jnp.asarray(sigma))
@@ -172,20 +202,18 @@ def _nodes(
         alpha, beta, low = shifted_beta(mean, var, jnp.abs(third))
     length = 1 - low
     t0, sd = (mean - low) / length, jnp.sqrt(var) / length
-    skewness = (
-        2
-        * (beta - alpha)
-        * jnp.sqrt(alpha + beta + 1)
-        / ((alpha + beta + 2) * jnp.sqrt(alpha * beta))
-    )
-    K = jnp.maximum(length / (0.8 * sigma), 2 / sd)
-    # Where the density has fallen by e^-36: Gaussian or Gamma tails, or powers at the ends.
-    tail = 36.0
-    from_below = t0 - 8.5 * sd - 16 * sd * jnp.maximum(-skewness, 0.0)
-    from_above = 1 - t0 - 8.5 * sd - 16 * sd * jnp.maximum(skewness, 0.0)
-    low_u = jnp.where(from_below > 3 / K, K * from_below - 1, -tail / alpha - 3)
-    high_u = jnp.where(from_above > 3 / K, K * (1 - from_above) + 1, K + tail / beta + 3)
-    u = low_u + (high_u - low_u) * jnp.linspace(0.0, 1.0, nodes)
+    c = alpha + beta
+    skewness = 2 * (beta - alpha) * jnp.sqrt(c + 1) / ((c + 2) * jnp.sqrt(alpha * beta))
+    steep = jnp.minimum(alpha, beta) > 4  # then the scale is the standard deviation
+    K = jnp.maximum(length / (0.8 * sigma), jnp.where(steep, 2 / sd, 0.0))
+    # From where to where: up to e^-24 in Gaussian and Gamma tails, or far into the powers at the
+    # ends, where t or 1 - t has become e^-28/K. What lies beyond is a geometric series.
+    from_below = t0 - (7 + 12 * jnp.maximum(-skewness, 0.0)) * sd
+    from_above = 1 - t0 - (7 + 12 * jnp.maximum(skewness, 0.0)) * sd
+    low_u = jnp.where(from_below > 3 / K, K * from_below - 1, -jnp.minimum(24 / alpha, 25) - 3)
+    high_u = K - jnp.where(from_above > 3 / K, K * from_above - 1, -jnp.minimum(24 / beta, 25) - 3)
+    step = (high_u - low_u) / (nodes - 1)
+    u = low_u + step * jnp.arange(nodes, dtype=low_u.dtype)
     below, above = _log_softplus(u), _log_softplus(K - u)
     total = jnp.logaddexp(below, above)
     log_t, log_rest = below - total, above - total  # ln t and ln(1 - t)
@@ -193,6 +221,8 @@ def _nodes(
     slope = jnp.exp(jax.nn.log_sigmoid(u) - below) + jnp.exp(jax.nn.log_sigmoid(K - u) - above)
     log_weight = alpha * log_t + beta * log_rest
     weight = jnp.exp(log_weight - jnp.max(log_weight)) * slope
+    weight = weight.at[0].divide(-jnp.expm1(-alpha * step * slope[0]))
+    weight = weight.at[-1].divide(-jnp.expm1(-beta * step * slope[-1]))
     x = low + length * jnp.exp(log_t)
     return jnp.where(mirrored, 1 - x, x), weight / jnp.sum(weight)
 

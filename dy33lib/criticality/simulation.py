@@ -4,6 +4,7 @@ In the annealed network every unit draws its inputs anew in each step; in the qu
 wiring stays.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -69,7 +70,7 @@ class NetworkMoments(NamedTuple):
 def simulate_annealed(
     lam: float,
     h: float,
-    Ts: list[float] | Float[np.ndarray, " T"],
+    Ts: Sequence[float] | Float[np.ndarray, " T"],
     steps: int,
     params: Params | None = None,
     *,
@@ -145,12 +146,14 @@ def drive(network: Network, active: Bool[np.ndarray, " N"]) -> Float[np.ndarray,
     sparse product, which costs k n whatever their number.
     """
     fired = np.flatnonzero(active)
+    if not len(fired):
+        return np.zeros(len(active))
     if len(fired) > SPARSE * len(active):
         return network.rows @ active.astype(float)
     columns = network.columns
     first, count = columns.indptr[fired], np.diff(columns.indptr)[fired]
     ends = np.cumsum(count)
-    links: Int[np.ndarray, " L"] = np.arange(ends[-1] if len(ends) else 0)
+    links: Int[np.ndarray, " L"] = np.arange(ends[-1])
     links = links + np.repeat(first - (ends - count), count)
     return np.bincount(columns.indices[links], columns.data[links], minlength=len(active))
 
@@ -159,7 +162,7 @@ def simulate_network(
     network: Network,
     lam: float,
     h: float,
-    Ts: list[float] | Float[np.ndarray, " T"],
+    Ts: Sequence[float] | Float[np.ndarray, " T"],
     steps: int,
     *,
     rng: np.random.Generator,
