@@ -18,6 +18,7 @@ import hashlib
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def best(table: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:
 
 def main(folder: Path) -> None:
     results = folder / "results"
-    arrays: dict[str, list | np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for name in ("sigma=0.01_epsilon=0.1", "nu=0.2/sigma=0.01_epsilon=0.1"):
         times, table = read(results / name / NETWORK)
         arrays["T"] = times

@@ -2,8 +2,8 @@
 
     python scripts/make_criticality_simulation.py    # about 12 min on one core
 
-512 annealed networks of 10,000 units for each of six pairs of coupling and input, at which the first
-input is about to be told from none. Writes `dy33lib/data/criticality_simulation.npz` with
+512 annealed networks of 10,000 units for each of six pairs of coupling and input, at which the
+first input is about to be told from none. Writes `dy33lib/data/criticality_simulation.npz` with
 
 - `lam`, `h`: the pairs, shape (pair,); `T`: five integration times, shape (T,);
 - `confusion`: probability of taking the input for none, shape (group, pair, T), for eight groups of

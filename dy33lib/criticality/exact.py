@@ -116,7 +116,7 @@ def _characteristic(
     decay = -T * np.log(memory) * k * (1 + (k - 1) / c)
     # Steps grow in proportion to the frequency, so that the slowest mode decays by little in each;
     # the first interval, from where a series of two terms holds, takes a geometric mesh.
-    start, ratio = 1e-3, min(0.1, 0.2 / decay[1])
+    start, ratio = 1e-3, min(0.1, 0.4 / decay[1])
     counts = [int(np.ceil(np.log(theta[1] / start) / ratio)) * parts]
     counts += [int(np.ceil(theta[1] / (ratio * t))) * parts for t in theta[1:-1]]
     mesh = [np.geomspace(start, theta[1], counts[0] + 1)]
