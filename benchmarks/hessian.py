@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+from peers import ask
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,16 +154,6 @@ def worker() -> None:
         except Exception as error:
             reply = {"error": f"{type(error).__name__}: {error}"[:300]}
         print(json.dumps(reply), file=replies, flush=True)
-
-
-def ask(process: subprocess.Popen, *request: str) -> dict:
-    """Send a request to a worker and return its reply."""
-    print(json.dumps(request), file=process.stdin, flush=True)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        raise RuntimeError(f"the worker died: {process.args}")
-    return json.loads(line)
 
 
 def measure(workers: dict, folder: str, case: tuple) -> list[dict]:

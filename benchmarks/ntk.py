@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers import ask
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "ntk.json"
@@ -118,16 +119,6 @@ def worker() -> None:
         except Exception as error:
             reply = {"error": f"{type(error).__name__}: {error}"[:300]}
         print(json.dumps(reply), file=replies, flush=True)
-
-
-def ask(process: subprocess.Popen, *request: str) -> dict:
-    """Send a request to a worker and return its reply; an empty one asks for its versions."""
-    print(json.dumps(request), file=process.stdin, flush=True)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        raise RuntimeError(f"the worker died: {process.args}")
-    return json.loads(line)
 
 
 def run_case(workers: dict, folder: str, width: int, samples: int) -> dict:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import erfcinv, ndtri
+from scipy.stats import norm
 
 from dy33lib.criticality.moments import invert_activity, mean_activity, moments
 from dy33lib.criticality.outputs import (
@@ -24,7 +25,6 @@ from dy33lib.criticality.outputs import (
     count_nodes,
     is_narrow,
     law,
-    normal,
     output_grid,
     overlap_error,
 )
@@ -95,7 +95,9 @@ def output_law(lam: float, T: float, params: Params, shape: Shape = "shifted") -
 
 def reference(activity: float, params: Params) -> Float[np.ndarray, " G"]:
     """Law of the output at a constant activity: the two ends of the range, in the talk's paper."""
-    return np.asarray(normal(jnp.asarray(output_grid(params)), activity, params.sigma))
+    grid = output_grid(params)
+    density = norm.pdf(grid, activity, params.sigma)
+    return density * (grid[1] - grid[0])
 
 
 def discriminable_inputs(
