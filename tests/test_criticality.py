@@ -161,12 +161,14 @@ def test_bad_input_of_the_moments():
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
-    [("n", 0, "at least 1, got 0"), ("k", 0, "at least 1"), ("mu", 0.0, r"\(0, 1\], got 0"),
+    [("n", 0, "at least 1, got 0"),
+     ("n", float("nan"), "got nan"), ("n", 2.5, "got 2.5"),
+     ("k", 0, "at least 1"), ("mu", 0.0, r"\(0, 1\], got 0"),
      ("mu", 1.1, r"\(0, 1\], got 1.1"), ("nu", 0.0, r"\(0, 1\]"), 
      ("sigma", 0.0, "positive and finite, got 0"),
      ("eps", 0.5, r"\(0, 0.5\), got 0.5"), ("eps", 0.0, r"\(0, 0.5\)")],
 )  # fmt: skip
-def test_bad_parameters(name, value, message):
+def test_bad_parameters(name, value, message, unchecked):
     with pytest.raises(ValueError, match=f"{name} must be .*{message}"):
         Params(**{name: value})
 
@@ -331,9 +333,7 @@ def test_three_moments_come_closer_to_the_filtered_law_than_two():
 def test_birth_and_death_gives_the_published_limit():
     """Fokker-Planck equations as in the talk's paper, at five of its 65 couplings."""
     for i in (0, 16, 32, 48, 64):
-        found = cr.range_of_law(
-            LAMS[i], 1.0, Params(), lambda h, lam=LAMS[i]: cr.birth_death_pmf(lam, h)
-        )
+        found = cr.range_of_law(LAMS[i], lambda h, lam=LAMS[i]: cr.birth_death_pmf(lam, h))
         assert found == pytest.approx(PUBLISHED["zero_decibel"][i], abs=0.005)
 
 
@@ -351,6 +351,8 @@ def test_bad_input_of_the_exact_laws():
         cr.exact_stationary(5, 0.5, 0.1, 0.5)
     with pytest.raises(ValueError, match=r"must be positive and finite, got 0.5, 0.0 and 1.0"):
         cr.diffusion_pmf(0.5, 0.0, 1.0)
+    with pytest.raises(ValueError, match=r"nu must be 1, got 0.2"):
+        cr.diffusion_pmf(0.9, 0.1, 10.0, Params(nu=0.2))
     with pytest.raises(ValueError, match="lam must be in"):
         cr.birth_death_pmf(1.0, 0.1)
 
@@ -395,6 +397,18 @@ def test_published_ranges_and_counts(which):
     place = np.log10(1 - LAMS[decibel.argmax()])
     assert place == pytest.approx(np.log10(1 - PUBLISHED["lam_decibel"][0, which]), abs=0.0625)
     assert LAMS[number.argmax()] < LAMS[decibel.argmax()] < 1
+
+
+def test_readers_of_a_fifth_of_the_units_as_published():
+    """nu = 0.2, ten networks of the authors, at T = 1 and 1,000."""
+    for which in (0, 15):
+        T = float(PUBLISHED["T"][which])
+        best = cr.optimal_lambda(T, Params(nu=0.2))
+        assert best.value == pytest.approx(PUBLISHED["best_decibel"][1, which], abs=0.25)
+        theirs = np.log10(1 - PUBLISHED["lam_decibel"][1, which])
+        assert np.log10(1 - best.lam) == pytest.approx(theirs, abs=0.0625)
+    found = cr.sweep(LAMS[8:24:2], [1.0], Params(nu=0.2))
+    assert found.number.max() == pytest.approx(PUBLISHED["best_number"][1, 0], abs=1)
 
 
 def test_a_chain_confuses_neighbours_with_the_tolerated_probability():
@@ -455,6 +469,16 @@ def test_bad_input_of_the_chains(unchecked):
             cr.optimal_lambda(T)
     with pytest.raises(ValueError, match=r"lam must be in \[0, 1\), got 1"):
         cr.dynamic_range(1.0, 1.0)
+    with pytest.raises(ValueError, match="T must be positive, got -inf"):
+        cr.dynamic_range(0.9, -np.inf)
+    with pytest.raises(ValueError, match="shape must be"):
+        cr.dynamic_range(0.9, np.inf, shape="gamma")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="at_most must be at least 1, got 0"):
+        cr.discriminable_inputs(0.9, 1.0, at_most=0)
+    with pytest.raises(ValueError, match="n must be larger: the output at infinite input"):
+        cr.dynamic_range(0.5, 1.0, Params(n=100, sigma=0.002))
+    with pytest.raises(ValueError, match="the optimum is closer to 1 than"):
+        cr.optimal_lambda(1e9, Params(n=10**18))
 
 
 # Networks ----------------------------------------------------------------------------------------
@@ -527,6 +551,12 @@ def test_bad_input_of_the_simulations(network):
         cr.make_network(Params(n=10, k=20), rng=rng)
     with pytest.raises(ValueError, match=r"k must be larger: [0-9]+ units have no link, got 1"):
         cr.make_network(Params(n=100, k=1), rng=rng)
+    with pytest.raises(ValueError, match="n must be larger: no unit would be driven"):
+        cr.simulate_annealed(0.5, 0.1, [1.0], 10, Params(n=2), rng=rng)
+    with pytest.raises(ValueError, match="n must be larger: no unit would be driven"):
+        cr.make_network(Params(n=20, k=19, nu=0.01), rng=rng)
+    with pytest.raises(ValueError, match="burn must not be negative, got -1"):
+        cr.simulate_annealed(0.5, 0.1, [1.0], 10, rng=rng, burn=-1)
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         cr.simulate_annealed(0.5, 0.1, [1.0], 0, rng=rng)
     with pytest.raises(ValueError, match="T must be positive, got -1"):

@@ -8,8 +8,8 @@ moments of the activity, without simulation.
 
 The files go from objects to statements: `parameters`, `moments` (mean field, and three exact
 moments at any integration time), `outputs` (the law of the noisy output, the probability of
-confusion), `discrimination` (chains of inputs, dynamic range, optimum), `exact` (laws that assume
-no shape), and `simulation` (annealed and quenched networks).
+confusion), `discrimination` (chains of inputs, dynamic range, optimum), `exact` (laws without an
+assumed shape), and `simulation` (annealed and quenched networks).
 
 References:
     Azizpour, Priesemann, Zierenberg and Levina (2026), Commun. Phys.,

@@ -22,6 +22,7 @@ from dy33lib.criticality.moments import invert_activity, mean_activity, moments
 from dy33lib.criticality.outputs import (
     FEW,
     Shape,
+    check_shape,
     count_nodes,
     is_narrow,
     law,
@@ -108,7 +109,6 @@ def discriminable_inputs(
     *,
     shape: Shape = "shifted",
     at_most: int | None = None,
-    law_of: Law | None = None,
 ) -> Float[np.ndarray, " m"]:
     """The chain of inputs from no input upwards ("left") or from an infinite one downwards.
 
@@ -119,15 +119,31 @@ def discriminable_inputs(
         side: where the chain begins.
         shape: as in :func:`.output_pmf`.
         at_most: stop after so many.
-        law_of: another law of the output, as a function of the rate, on :func:`.output_grid`.
 
     Raises:
-        ValueError: as in :func:`.output_pmf`, or if the side is unknown.
+        ValueError: as in :func:`.output_pmf`; if the side is unknown, or `at_most` is not
+            positive; if the network is so small that at infinite input it fluctuates more than
+            the reference allows.
     """
     params = params or Params()
     if side not in ("left", "right"):
         raise ValueError(f"side must be 'left' or 'right', got {side!r}")
-    law_of = law_of or output_law(lam, T, params, shape)
+    if at_most is not None and at_most < 1:
+        raise ValueError(f"at_most must be at least 1, got {at_most}")
+    law_of = output_law(lam, T, params, shape)
+    highest = float(mean_activity(lam, np.inf, params.mu))
+    if overlap_error(reference(highest, params), law_of(np.inf)) < params.eps:
+        raise ValueError(
+            "n must be larger: the output at infinite input is not confused with its reference, "
+            f"got {params} at lam = {lam}"
+        )
+    return _chain(lam, params, side, law_of, at_most)
+
+
+def _chain(
+    lam: float, params: Params, side: str, law_of: Law, at_most: int | None = None
+) -> Float[np.ndarray, " m"]:
+    """The chain for any law of the output as a function of the rate."""
     highest = float(mean_activity(lam, np.inf, params.mu))
     wanted = ndtri(params.eps)
 
@@ -214,6 +230,8 @@ def dynamic_range(
     Raises:
         ValueError: as in :func:`.output_pmf`.
     """
+    check_T(T)
+    check_shape(shape)
     if np.isinf(T):
         return limit_infinite(lam, params)
     left, right = (
@@ -222,14 +240,20 @@ def dynamic_range(
     return Range(_decibel(left, right), (len(left) + len(right)) / 2)
 
 
-def range_of_law(lam: float, T: float, params: Params, law_of: Law) -> float:
-    """Dynamic range in decibel for another law of the output, as a function of the rate."""
-    return _decibel(
-        *(
-            discriminable_inputs(lam, T, params, side, at_most=1, law_of=law_of)
-            for side in ("left", "right")
-        )
-    )
+def range_of_law(lam: float, law_of: Law, params: Params | None = None) -> float:
+    """Dynamic range in decibel for any law of the output.
+
+    Args:
+        lam: coupling strength.
+        law_of: law on :func:`.output_grid` as a function of the rate.
+        params: network and reader.
+
+    Raises:
+        ValueError: if lam is not in [0, 1), or as in :func:`.discriminable_inputs`.
+    """
+    check_lam(lam)
+    params = params or Params()
+    return _decibel(*(_chain(lam, params, side, law_of, 1) for side in ("left", "right")))
 
 
 def _decibel(left: np.ndarray, right: np.ndarray) -> float:
@@ -275,8 +299,8 @@ def optimal_lambda(
 ) -> Optimum:
     """The coupling strength that is best for a reader with integration time T.
 
-    The maximum over 1 - lambda from 1 to 1e-5, by a scan of its logarithm and a refinement of
-    the best part by bounded minimisation (range) or bisection of the ends (count).
+    The maximum over 1 - lambda from 1 to 1e-8 (for the count, 1e-5), by a scan of its logarithm and
+    a refinement of the best part by bounded minimisation (range) or bisection of the ends (count).
 
     Args:
         T: integration time, in steps.
@@ -286,7 +310,8 @@ def optimal_lambda(
 
     Raises:
         ValueError: if T is not positive and finite (for infinite T the range grows up to lambda =
-            1), if `which` is unknown, or if nothing can be told apart at any coupling.
+            1), if `which` is unknown, if nothing can be told apart at any coupling, or if the
+            optimum lies beyond the scan.
     """
     params = params or Params()
     if which not in ("range", "count"):
@@ -299,16 +324,18 @@ def optimal_lambda(
         lam = float(-np.expm1(-x * np.log(10)))
         if which == "count":
             return dynamic_range(lam, T, params, shape=shape).number
-        found = range_of_law(lam, T, params, output_law(lam, T, params, shape))
+        found = range_of_law(lam, output_law(lam, T, params, shape), params)
         return found if np.isfinite(found) else -np.inf
 
-    grid = np.linspace(0, 5, 11 if which == "range" else 41)
+    grid = np.linspace(0, 8, 17) if which == "range" else np.linspace(0, 5, 41)
     close = 0.02 if which == "range" else 1e-3  # of the ends, in decades of 1 - lambda
     values = [value(x) for x in grid]
     best = int(np.argmax(values))
     top, x = values[best], float(grid[best])
     if not top > (0 if which == "count" else -np.inf):
         raise ValueError(f"no two inputs can be told apart with {params}")
+    if best == len(grid) - 1:
+        raise ValueError(f"n or T is too large: the optimum is closer to 1 than 10^-{x:g}")
     if which == "range":
         bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
         found: Any = minimize_scalar(

@@ -1,4 +1,4 @@
-r"""Laws that do not assume a shape: small networks, filtered diffusions, birth and death.
+r"""Laws without an assumed shape: small networks, filtered diffusions, birth and death.
 
 They are what the laws of `outputs` are measured against.
 """
@@ -58,28 +58,31 @@ def exact_stationary(n: int, lam: float, h: float, mu: float = 1.0) -> Float[np.
 def diffusion_pmf(
     lam: float, h: float, T: float, params: Params | None = None
 ) -> Float[np.ndarray, " G"]:
-    r"""Law of the output on :func:`.output_grid`, with the exact law of the filtered diffusion.
+    r"""Law of the output on :func:`.output_grid`, with the law of the filtered diffusion.
 
-    For large n the activity is a Wright-Fisher diffusion, fixed by mean, variance and memory. In
-    the Jacobi polynomials that are orthonormal under its stationary Beta law, with exponents
-    (α, β), the drift is diagonal,
+    Near criticality and for large n the activity is a Wright-Fisher diffusion, fixed by mean,
+    variance and memory. In the Jacobi polynomials that are orthonormal under its stationary law,
+    Beta(α, β), the generator is diagonal,
     :math:`\gamma_n = -\ln R\; n\,[1 + (n-1)/(\alpha+\beta)]`, and the activity a tridiagonal matrix
-    J. The amplitudes of the conditional characteristic function of the leaky average,
-    :math:`E[e^{i\theta A}\,|\,a]`, obey
+    J. The coefficients v of :math:`E[e^{i\theta A}\,|\,a]` in these polynomials, with the leaky
+    average A, obey
 
     .. math:: \frac{dv}{d\theta} = \Bigl(iJ - \frac{T\gamma}{\theta}\Bigr)\,v, \qquad v(0) = e_0 ,
 
-    and :math:`v_0(\theta)` is the characteristic function. It is multiplied with that of the noise
+    since the diffusion looks the same backwards in time, and :math:`v_0(\theta)` is the
+    characteristic function. It is multiplied with that of the noise
     and transformed back. Integration: Strang's splitting and Richardson's extrapolation.
 
     Args:
         lam: coupling strength.
         h: input rate, positive and finite.
-        T: integration time in steps; time is continuous here, so T should be 10 or more.
-        params: network and reader; all units are read (the noise of a part is left out).
+        T: integration time in steps; time is continuous here, so that either T or the
+            autocorrelation time should be long.
+        params: network and reader, of all units.
 
     Raises:
-        ValueError: if h is not positive and finite, or as in :func:`.activity_moments`.
+        ValueError: if lam, h or T are not positive and finite, or nu is not 1, or as in
+            :func:`.activity_moments`.
     """
     params = params or Params()
     check_lam(lam)
@@ -87,6 +90,8 @@ def diffusion_pmf(
     check_T(T)
     if not 0 < h < np.inf or not np.isfinite(T) or lam == 0:
         raise ValueError(f"lam, h and T must be positive and finite, got {lam}, {h} and {T}")
+    if params.nu != 1:
+        raise ValueError(f"nu must be 1, got {params.nu}: the noise of a part is left out")
     m = moments(lam, h, T, params, np)
     grid = output_grid(params)
     step = grid[1] - grid[0]

@@ -3,11 +3,13 @@ r"""What the reader sees: the law of the noisy output, and how often two inputs 
 The output is o = A + ση with the leaky average A of the activity and Gaussian noise η. The law of A
 is taken as a Beta law on an interval [l, 1], the third moment deciding l:
 
-- the instantaneous activity is close to a Wright-Fisher diffusion, whose law is Beta on [0, 1];
+- near criticality and for weak inputs the instantaneous activity is close to a Wright-Fisher
+  diffusion, whose law is Beta on [0, 1];
 - an average over time seldom comes near 0, and a lower end l > 0 says so. With l from the exact
   third moment the law is right in its first three moments and becomes Beta for T -> 0.
 
-Where the law is skew to the left, the lower end is 0 and the upper end is free.
+Elsewhere the law is narrow and only its moments matter; l may then be slightly negative. Where the
+law is skew to the left, its mirror image is taken: the lower end is 0 and the upper end is free.
 """
 
 import math
@@ -66,8 +68,7 @@ def output_pmf(
     """
     params = params or Params()
     lam, h, T = check_lam(lam), check_h(h), check_T(T)
-    if shape not in ("shifted", "beta", "normal"):
-        raise ValueError(f"shape must be 'shifted', 'beta' or 'normal', got {shape!r}")
+    check_shape(shape)
     points = output_grid(params) if grid is None else np.asarray(grid, np.float64)
     steps = np.diff(points)
     if len(points) < 2 or not np.allclose(steps, steps[0], rtol=1e-6) or steps[0] <= 0:
@@ -81,6 +82,12 @@ def output_pmf(
         m.mean, m.var_filtered, m.third, jnp.asarray(points), params.sigma,
         shape=shape, nodes=count_nodes(params),
     )  # fmt: skip
+
+
+def check_shape(shape: str) -> None:
+    """Raise unless the shape is known."""
+    if shape not in ("shifted", "beta", "normal"):
+        raise ValueError(f"shape must be 'shifted', 'beta' or 'normal', got {shape!r}")
 
 
 def overlap_error(p: Float[Array | np.ndarray, " G"], q: Float[Array | np.ndarray, " G"]) -> float:
@@ -120,7 +127,7 @@ def empirical_pmf(
     """
     params = params or Params()
     flat = np.ravel(samples)
-    if not flat.size or flat.min() < 0 or flat.max() > 1:
+    if not flat.size or not np.all((flat >= 0) & (flat <= 1)):
         raise ValueError(f"samples must lie between 0 and 1 and not be empty, got {flat}")
     cell = (flat * 20 / params.sigma).astype(int)
     number, total = np.bincount(cell), np.bincount(cell, flat)

@@ -19,7 +19,7 @@ class Params(eqx.Module):
         n: number of units.
         k: mean number of inputs of a unit, for networks that are built.
         mu: share of units that receive the input.
-        nu: share of units that are read, drawn without regard to the input.
+        nu: share of units that are read, the same of those with and without input.
         sigma: standard deviation of the noise of the output.
         eps: tolerated probability of taking one of two inputs for the other.
     """
@@ -33,8 +33,9 @@ class Params(eqx.Module):
 
     def __check_init__(self):
         for name in ("n", "k"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not value >= 1 or value != int(value):
+                raise ValueError(f"{name} must be an integer of at least 1, got {value}")
         for name in ("mu", "nu"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")

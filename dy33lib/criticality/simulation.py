@@ -92,19 +92,21 @@ def simulate_annealed(
         params: the network.
         rng: generator of random numbers.
         chains: networks.
-        burn: steps before, beginning at the mean activity; 10 times the longest of autocorrelation
-            and integration time are enough.
+        burn: steps before, beginning at the mean activity; five times the longest of
+            autocorrelation and integration time are enough.
         every: keep a sample every so many steps.
 
     Raises:
         ValueError: if lam, h or Ts are out of range, or steps, chains or every are not positive.
     """
     params = params or Params()
-    Ts = _check_run(lam, h, Ts, steps, chains, every)
+    Ts = _check_run(lam, h, Ts, steps, chains, every, burn)
     p = -np.expm1(-h)
     mean = float(mean_activity(lam, h, params.mu))
     sizes = np.array([round(params.mu * params.n), params.n - round(params.mu * params.n)])
     seen = np.round(params.nu * sizes).astype(int)
+    if not sizes[0] or not seen.sum():
+        raise ValueError(f"n must be larger: no unit would be driven, or read, got {params}")
     a = np.full(chains, mean)
     record = _Record(Ts, a, steps, every)
     for t in range(-burn, steps):
@@ -134,6 +136,8 @@ def make_network(params: Params | None = None, *, rng: np.random.Generator) -> N
         )
     rows = sparse.csr_array(sparse.diags_array(1 / sums) @ rows)
     driven, read = np.zeros((2, n), bool)
+    if not round(params.mu * n) or not round(params.nu * n):
+        raise ValueError(f"n must be larger: no unit would be driven, or read, got {params}")
     driven[rng.choice(n, round(params.mu * n), replace=False)] = True
     read[rng.choice(n, round(params.nu * n), replace=False)] = True
     return Network(rows, sparse.csc_array(rows), driven, read, params)
@@ -177,7 +181,7 @@ def simulate_network(
     Raises:
         ValueError: as in :func:`.simulate_annealed`.
     """
-    Ts = _check_run(lam, h, Ts, steps, 1, every)
+    Ts = _check_run(lam, h, Ts, steps, 1, every, burn)
     p = np.where(network.driven, -np.expm1(-h), 0.0)
     n = len(p)
     active = rng.random(n) < float(mean_activity(lam, h, network.params.mu))
@@ -192,7 +196,7 @@ def simulate_network(
 def network_moments(network: Network, lam: float, h: float) -> NetworkMoments:
     r"""Mean and variance of the activity of a quenched network, without simulation.
 
-    The probabilities are linear in the states, so the means solve
+    Means and covariances close, as the probabilities are linear in the states. The means solve
     :math:`m = p + M m` with :math:`M_{ij} = (1-p_i)\lambda w_{ij}`, and the covariances
     :math:`C = M C M^\top + D` with diagonal D. With :math:`u_0 = 1/n` and
     :math:`u_{k+1} = M^\top u_k`, the variance of the mean is
@@ -257,12 +261,17 @@ class _Record:
         return Simulation(self.Ts, self.centre + first, var, cubed, self.samples)
 
 
-def _check_run(lam, h, Ts, steps: int, chains: int, every: int) -> np.ndarray:
+def _check_run(
+    lam: float, h: float, Ts: Sequence | np.ndarray, steps: int, chains: int, every: int, burn: int
+) -> np.ndarray:
+    """Integration times as an array, if all arguments are in range."""
     check_lam(lam)
     check_h(h)
-    Ts = np.asarray(Ts, np.float64)
+    Ts = np.atleast_1d(np.asarray(Ts, np.float64))
     check_T(Ts)
     for name, value in (("steps", steps), ("chains", chains), ("every", every)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    if burn < 0:
+        raise ValueError(f"burn must not be negative, got {burn}")
     return Ts
