@@ -213,9 +213,7 @@ def test_beta_law_by_another_quadrature():
 
 def test_shifted_beta_law_has_its_three_moments():
     mean, var, third = 0.2, 0.01, 0.0009
-    alpha, beta, low = (
-        float(v) for v in shifted_beta(jnp.asarray(mean), jnp.asarray(var), jnp.asarray(third))
-    )
+    alpha, beta, low = (float(v) for v in shifted_beta(mean, var, third))
     law = stats.beta(alpha, beta, loc=low, scale=1 - low)
     assert law.mean() == pytest.approx(mean, rel=1e-12)
     assert law.var() == pytest.approx(var, rel=1e-12)

@@ -11,12 +11,10 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import erfcinv, ndtri
-from scipy.stats import norm
 
 from dy33lib.criticality.moments import invert_activity, mean_activity, moments
 from dy33lib.criticality.outputs import (
@@ -26,6 +24,7 @@ from dy33lib.criticality.outputs import (
     count_nodes,
     is_narrow,
     law,
+    normal,
     output_grid,
     overlap_error,
 )
@@ -83,22 +82,19 @@ def output_law(lam: float, T: float, params: Params, shape: Shape = "shifted") -
     """The law of the output as a function of the input rate alone, arguments being checked."""
     check_lam(lam)
     check_T(T)
-    grid, sigma = jnp.asarray(output_grid(params)), np.float64(params.sigma)
+    grid = output_grid(params)
 
     def of_rate(h: float) -> Float[np.ndarray, " G"]:
         m = moments(lam, h, T, params, np)
-        three = (np.float64(v) for v in (m.mean, m.var_filtered, m.third))
         nodes = FEW if is_narrow(m, params.sigma) else count_nodes(params)
-        return np.asarray(law(*three, grid, sigma, shape=shape, nodes=nodes))
+        return law(m, grid, params.sigma, shape=shape, nodes=nodes)
 
     return of_rate
 
 
 def reference(activity: float, params: Params) -> Float[np.ndarray, " G"]:
     """Law of the output at a constant activity: the two ends of the range, in the talk's paper."""
-    grid = output_grid(params)
-    density = norm.pdf(grid, activity, params.sigma)
-    return density * (grid[1] - grid[0])
+    return normal(output_grid(params), activity, params.sigma)
 
 
 def discriminable_inputs(

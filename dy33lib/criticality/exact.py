@@ -12,7 +12,7 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.stats import binom
 
 from dy33lib.criticality.moments import moments
-from dy33lib.criticality.outputs import output_grid
+from dy33lib.criticality.outputs import blur, output_grid
 from dy33lib.criticality.parameters import Params, check_h, check_lam, check_mu, check_T
 
 MODES = 200  # of the diffusion; 300 change no digit that is shown
@@ -173,11 +173,7 @@ def birth_death_pmf(lam: float, h: float, params: Params | None = None) -> Float
     position = (law @ np.arange(width)) / np.where(weight > 0, weight, 1) + width * np.arange(
         len(law)
     )
-    grid = output_grid(params)
-    kept = weight > 1e-14
-    z = (grid - position[kept, None] / n) / params.sigma
-    step = grid[1] - grid[0]
-    return weight[kept] @ np.exp(-(z**2) / 2) * step / (params.sigma * np.sqrt(2 * np.pi))
+    return blur(position / n, weight, output_grid(params), params.sigma)
 
 
 def _birth_death(size: int, fire: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -13,11 +13,8 @@ law is skew to the left, its mirror image is taken: the lower end is 0 and the u
 """
 
 import math
-from functools import partial
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -26,16 +23,12 @@ from dy33lib.criticality.parameters import Params, Real, check_h, check_lam, che
 
 Shape = Literal["shifted", "beta", "normal"]
 SPACING = 0.25  # of the grid, in units of sigma
-FEW = 64  # nodes suffice for laws that lie within WINDOW points of the grid
-WINDOW = 128
+FEW = 64  # nodes suffice for laws that lie within 32 sigma
 MARGIN = 8.0  # of the grid around [0, 1], in units of sigma
 
 
 def output_grid(params: Params | None = None) -> Float[np.ndarray, " G"]:
-    """A uniform grid of outputs, fine and wide enough for :func:`.overlap_error`.
-
-    The number of points is a multiple of 64, so that similar sigmas share compiled programs.
-    """
+    """A uniform grid of outputs, fine and wide enough for :func:`.overlap_error`."""
     sigma = (params or Params()).sigma
     points = int(np.ceil((1 / sigma + 2 * MARGIN) / SPACING / 64)) * 64
     low = -MARGIN * sigma
@@ -50,7 +43,7 @@ def output_pmf(
     grid: Float[np.ndarray | Array, " G"] | None = None,
     *,
     shape: Shape = "shifted",
-) -> Float[Array, " G"]:
+) -> Float[np.ndarray, " G"]:
     """Probability of each output on a uniform grid, for a given input.
 
     Args:
@@ -63,12 +56,14 @@ def output_pmf(
         shape: "shifted" uses three moments of the average, "beta" two on [0, 1], "normal" two.
 
     Raises:
-        ValueError: as in :func:`.activity_moments`; if the shape is unknown; if the grid is not
-            uniform or is coarser than 1.2 sigma.
+        ValueError: as in :func:`.activity_moments`; if lam, h or T are arrays; if the shape is
+            unknown; if the grid is not uniform or is coarser than 1.2 sigma.
     """
     params = params or Params()
     lam, h, T = check_lam(lam), check_h(h), check_T(T)
     check_shape(shape)
+    if np.ndim(lam) or np.ndim(h) or np.ndim(T):
+        raise ValueError(f"lam, h and T must be numbers, got {lam}, {h} and {T}")
     points = output_grid(params) if grid is None else np.asarray(grid, np.float64)
     steps = np.diff(points)
     if len(points) < 2 or not np.allclose(steps, steps[0], rtol=1e-6) or steps[0] <= 0:
@@ -77,11 +72,8 @@ def output_pmf(
         raise ValueError(
             f"grid must have steps of at most 1.2 sigma, got {steps[0] / params.sigma:.3g}"
         )
-    m = moments(lam, h, T, params)
-    return law(
-        m.mean, m.var_filtered, m.third, jnp.asarray(points), params.sigma,
-        shape=shape, nodes=count_nodes(params),
-    )  # fmt: skip
+    m = moments(float(lam), float(h), float(T), params, np)
+    return law(m, points, params.sigma, shape=shape, nodes=count_nodes(params))
 
 
 def check_shape(shape: str) -> None:
@@ -132,9 +124,8 @@ def empirical_pmf(
     cell = (flat * 20 / params.sigma).astype(int)
     number, total = np.bincount(cell), np.bincount(cell, flat)
     kept = number > 0
-    grid = output_grid(params)
-    noise = normal(jnp.asarray(grid)[None, :], (total[kept] / number[kept])[:, None], params.sigma)
-    return number[kept] / flat.size @ np.asarray(noise)
+    position = total[kept] / number[kept]
+    return blur(position, number[kept] / flat.size, output_grid(params), params.sigma)
 
 
 def count_nodes(params: Params) -> int:
@@ -143,43 +134,54 @@ def count_nodes(params: Params) -> int:
 
 
 def is_narrow(m: Moments, sigma: float) -> bool:
-    """Whether the law of A, with its tails, lies within WINDOW points of the grid."""
+    """Whether the law of A, with its tails, is so narrow that FEW nodes suffice."""
     sd = math.sqrt(float(m.var_filtered))
     skew_sd = abs(float(m.third)) / sd**2 if sd else 0.0
-    return 7 * sd + 12 * skew_sd < (WINDOW * SPACING / 2 - 2) * sigma
+    return 7 * sd + 12 * skew_sd < 14 * sigma
 
 
-@partial(jax.jit, static_argnames=("shape", "nodes"))
 def law(
-    mean: Real, var: Real, third: Real, grid: Array, sigma: Real, *, shape: Shape, nodes: int
-) -> Float[Array, " G"]:
-    """The law of the output on a grid for three moments of the average, compiled."""
+    m: Moments, grid: Float[np.ndarray, " G"], sigma: float, *, shape: Shape, nodes: int
+) -> Float[np.ndarray, " G"]:
+    """The law of the output on a grid, for moments that are numbers."""
+    mean, var, third = float(m.mean), float(m.var_filtered), float(m.third)
     # Below a hundredth of sigma, and for no input at all, the shape of A does not matter.
-    narrow = var < (0.01 * sigma) ** 2
-    blurred = normal(grid, mean, jnp.sqrt(var + sigma**2))
-    if shape == "normal":
-        return blurred
-    mean, var = jnp.where(narrow, 0.5, mean), jnp.where(narrow, 0.01, var)
-    skew = jnp.where(narrow, 0.0, third) if shape == "shifted" else None
-    x, weight = _nodes(mean, var, skew, sigma, nodes)
-    if nodes > FEW:
-        broad = weight @ normal(grid[None, :], x[:, None], jnp.asarray(sigma))
-    else:
-        first = jnp.clip(jnp.searchsorted(grid, mean) - WINDOW // 2, 0, len(grid) - WINDOW)
-        window = jax.lax.dynamic_slice(grid, (first,), (WINDOW,))
-        part = weight @ normal(window[None, :], x[:, None], jnp.asarray(sigma))
-        broad = jax.lax.dynamic_update_slice(jnp.zeros_like(grid), part, (first,))
-    return jnp.where(narrow, blurred, broad)
+    if shape == "normal" or var < (0.01 * sigma) ** 2:
+        return normal(grid, mean, math.sqrt(var + sigma**2))
+    x, weight = _nodes(mean, var, third if shape == "shifted" else None, sigma, nodes)
+    return blur(x, weight, grid, sigma)
 
 
-def normal(grid: Array, mean: Real, sd: Real) -> Array:
-    """Normal density times the spacing of the grid (along its last axis)."""
-    step = (grid[..., -1] - grid[..., 0])[..., None] / (grid.shape[-1] - 1)
-    return jnp.exp(-(((grid - mean) / sd) ** 2) / 2) * (step / (sd * np.sqrt(2 * np.pi)))
+def blur(
+    x: Float[np.ndarray, " M"],
+    weight: Float[np.ndarray, " M"],
+    grid: Float[np.ndarray, " G"],
+    sigma: float,
+) -> Float[np.ndarray, " G"]:
+    """Weighted sum of normal densities around x, times the spacing of the grid.
+
+    Each is evaluated within 8.5 sigma only, where all but 1e-16 of it lies.
+    """
+    step = (grid[-1] - grid[0]) / (len(grid) - 1)
+    half = math.ceil(8.5 * sigma / step)
+    nearest = np.rint((x - grid[0]) / step).astype(int)
+    near = (nearest >= -half) & (nearest < len(grid) + half)
+    index = nearest[near, None] + np.arange(-half, half + 1)
+    z = (grid[0] + step * index - x[near, None]) / sigma
+    density = weight[near, None] * np.exp(-(z**2) / 2) * (step / (sigma * math.sqrt(2 * math.pi)))
+    index += 2 * half  # from 0 on
+    padded = np.bincount(index.ravel(), density.ravel(), minlength=len(grid) + 4 * half)
+    return padded[2 * half : 2 * half + len(grid)]
 
 
-def shifted_beta(mean: Array, var: Array, third: Array) -> tuple[Array, Array, Array]:
-    """Exponents and lower end (α, β, l) of the Beta law on [l, 1] with three given moments.
+def normal(grid: Float[np.ndarray, " G"], mean: float, sd: float) -> Float[np.ndarray, " G"]:
+    """Normal density times the spacing of the grid."""
+    step = (grid[-1] - grid[0]) / (len(grid) - 1)
+    return np.exp(-(((grid - mean) / sd) ** 2) / 2) * (step / (sd * math.sqrt(2 * math.pi)))
+
+
+def shifted_beta(mean: float, var: float, third: float) -> tuple[float, float, float]:
+    """Parameters and lower end (α, β, l) of the Beta law on [l, 1] with three given moments.
 
     With Y = 1 - A and r_k = E Y^k / E Y^(k-1): (1 - l) β = r_1 c, (1 - l)(β + 1) = r_2 (c + 1) and
     (1 - l)(β + 2) = r_3 (c + 2) with c = α + β, three equations that are solved in closed form.
@@ -192,48 +194,48 @@ def shifted_beta(mean: Array, var: Array, third: Array) -> tuple[Array, Array, A
 
 
 def _nodes(
-    mean: Array, var: Array, third: Array | None, sigma: Real, nodes: int
-) -> tuple[Float[Array, " M"], Float[Array, " M"]]:
+    mean: float, var: float, third: float | None, sigma: float, nodes: int
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
     """Nodes and weights of the law of A, which convolved with the noise give its density.
 
     The trapezoidal rule in u, where t = s(u) / (s(u) + s(K - u)) with s(u) = ln(1 + e^u): evenly
     spaced inside, logarithmically at both ends, where the density may diverge. It converges
     exponentially, since the integrand is analytic and vanishes at infinity.
     """
-    mirrored = jnp.asarray(False) if third is None else third < 0
-    mean = jnp.where(mirrored, 1 - mean, mean)
+    mirrored = third is not None and third < 0
+    mean = 1 - mean if mirrored else mean
     if third is None:
         c = mean * (1 - mean) / var - 1
-        alpha, beta, low = mean * c, (1 - mean) * c, jnp.zeros_like(mean)
+        alpha, beta, low = mean * c, (1 - mean) * c, 0.0
     else:
-        alpha, beta, low = shifted_beta(mean, var, jnp.abs(third))
+        alpha, beta, low = shifted_beta(mean, var, abs(third))
     length = 1 - low
-    t0, sd = (mean - low) / length, jnp.sqrt(var) / length
+    t0, sd = (mean - low) / length, math.sqrt(var) / length
     c = alpha + beta
-    skewness = 2 * (beta - alpha) * jnp.sqrt(c + 1) / ((c + 2) * jnp.sqrt(alpha * beta))
-    steep = jnp.minimum(alpha, beta) > 4  # then the scale is the standard deviation
-    K = jnp.maximum(length / (0.8 * sigma), jnp.where(steep, 2 / sd, 0.0))
+    skewness = 2 * (beta - alpha) * math.sqrt(c + 1) / ((c + 2) * math.sqrt(alpha * beta))
+    K = length / (0.8 * sigma)
+    if min(alpha, beta) > 4:  # then the standard deviation is a scale, too
+        K = max(K, 2 / sd)
     # From where to where: up to e^-24 in Gaussian and Gamma tails, or far into the powers at the
     # ends, where t or 1 - t has become e^-28/K. What lies beyond is a geometric series.
-    from_below = t0 - (7 + 12 * jnp.maximum(-skewness, 0.0)) * sd
-    from_above = 1 - t0 - (7 + 12 * jnp.maximum(skewness, 0.0)) * sd
-    low_u = jnp.where(from_below > 3 / K, K * from_below - 1, -jnp.minimum(24 / alpha, 25) - 3)
-    high_u = K - jnp.where(from_above > 3 / K, K * from_above - 1, -jnp.minimum(24 / beta, 25) - 3)
-    step = (high_u - low_u) / (nodes - 1)
-    u = low_u + step * jnp.arange(nodes, dtype=low_u.dtype)
+    from_below = t0 - (7 + 12 * max(-skewness, 0.0)) * sd
+    from_above = 1 - t0 - (7 + 12 * max(skewness, 0.0)) * sd
+    start = K * from_below - 1 if from_below > 3 / K else -min(24 / alpha, 25) - 3
+    end = K - (K * from_above - 1 if from_above > 3 / K else -min(24 / beta, 25) - 3)
+    u, step = np.linspace(start, end, nodes, retstep=True)
     below, above = _log_softplus(u), _log_softplus(K - u)
-    total = jnp.logaddexp(below, above)
+    total = np.logaddexp(below, above)
     log_t, log_rest = below - total, above - total  # ln t and ln(1 - t)
-    # dt/du = t (1 - t) (s'(u)/s(u) + s'(K - u)/s(K - u))
-    slope = jnp.exp(jax.nn.log_sigmoid(u) - below) + jnp.exp(jax.nn.log_sigmoid(K - u) - above)
+    # dt/du = t (1 - t) (s'(u)/s(u) + s'(K - u)/s(K - u)), and s'(u) = 1/(1 + e^-u)
+    slope = np.exp(-np.logaddexp(0, -u) - below) + np.exp(-np.logaddexp(0, u - K) - above)
     log_weight = alpha * log_t + beta * log_rest
-    weight = jnp.exp(log_weight - jnp.max(log_weight)) * slope
-    weight = weight.at[0].divide(-jnp.expm1(-alpha * step * slope[0]))
-    weight = weight.at[-1].divide(-jnp.expm1(-beta * step * slope[-1]))
-    x = low + length * jnp.exp(log_t)
-    return jnp.where(mirrored, 1 - x, x), weight / jnp.sum(weight)
+    weight = np.exp(log_weight - log_weight.max()) * slope
+    weight[0] /= -math.expm1(-alpha * step * slope[0])
+    weight[-1] /= -math.expm1(-beta * step * slope[-1])
+    x = low + length * np.exp(log_t)
+    return (1 - x if mirrored else x), weight / weight.sum()
 
 
-def _log_softplus(u: Array) -> Array:
+def _log_softplus(u: np.ndarray) -> np.ndarray:
     """Logarithm of ln(1 + e^u), also far to the left."""
-    return jnp.where(u < -30, u, jnp.log(jax.nn.softplus(jnp.maximum(u, -30.0))))
+    return np.where(u < -30, u, np.log(np.logaddexp(0, np.maximum(u, -30))))
