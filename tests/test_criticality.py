@@ -561,3 +561,27 @@ def test_bad_input_of_the_simulations(network):
         cr.simulate_network(network, 0.5, 0.1, [1.0, -1.0], 10, rng=rng)
     with pytest.raises(ValueError, match="lam must be in"):
         cr.network_moments(network, 1.0, 0.1)
+
+
+# Shipped runs ------------------------------------------------------------------------------------
+
+
+def test_shipped_networks_are_made_again():
+    """The first of the three networks: its means and variances without simulation."""
+    shipped = load_shipped("criticality_network")
+    network = cr.make_network(rng=np.random.default_rng([2602, 0]))
+    found = cr.network_moments(network, shipped["lam"][0], shipped["h"][0])
+    assert found.mean == pytest.approx(shipped["theory_mean"][0, 0], rel=1e-9)
+    assert found.var == pytest.approx(shipped["theory_var"][0, 0], rel=1e-9)
+
+
+def test_shipped_simulation_by_a_short_one():
+    """256 networks for 2,000 steps: the confusion scatters by 0.001; at half the input it is 0.25."""
+    shipped = load_shipped("criticality_simulation")
+    lam, h = shipped["lam"][0], shipped["h"][0]
+    rng = np.random.default_rng(3)
+    run = cr.simulate_annealed(lam, h, shipped["T"][:2], 2000, rng=rng, chains=256, burn=500)
+    for i in range(2):
+        law = cr.empirical_pmf(run.samples[:, i])
+        found = cr.overlap_error(cr.reference(0.0, Params()), law)
+        assert found == pytest.approx(shipped["confusion"][:, 0, i].mean(), abs=0.006)
