@@ -576,7 +576,7 @@ def test_shipped_networks_are_made_again():
 
 
 def test_shipped_simulation_by_a_short_one():
-    """256 networks for 2,000 steps: the confusion scatters by 0.001; at half the input it is 0.25."""
+    """256 networks, 2,000 steps: the confusion scatters by 0.001; at half the input it is 0.25."""
     shipped = load_shipped("criticality_simulation")
     lam, h = shipped["lam"][0], shipped["h"][0]
     rng = np.random.default_rng(3)
