@@ -311,6 +311,19 @@ def test_filtered_diffusion_has_the_exact_moments():
         assert law @ (grid - mean) ** 3 == pytest.approx(float(m.third), rel=3e-3)
 
 
+def test_filtered_diffusion_against_the_shipped_simulation():
+    """Third moments know the slowest mode only; with equal gaps the confusion is 8 % off."""
+    shipped = load_shipped("criticality_simulation")
+    silent = cr.reference(0.0, Params())
+    for pair, time in ((4, 3), (5, 4), (1, 3)):
+        lam, h, T = shipped["lam"][pair], shipped["h"][pair], shipped["T"][time]
+        found = cr.overlap_error(silent, cr.diffusion_pmf(lam, h, T))
+        groups = shipped["confusion"][:, pair, time]
+        error = groups.std(ddof=1) / np.sqrt(8)
+        assert error < 0.002
+        assert abs(found - groups.mean()) < 4 * error
+
+
 def test_filtered_diffusion_becomes_beta_for_short_times():
     """T = 1 against an autocorrelation time of 8,000: there is nothing to average."""
     law = cr.diffusion_pmf(0.9999, 1.3e-4, 1.0)
