@@ -104,11 +104,12 @@ def activity_moments(lam: Real, h: Real, T: Real, params: Params | None = None) 
     return moments(lam, h, T, params or Params())
 
 
-def moments(lam: Any, h: Any, T: Any, params: Params, xp: Any = jnp) -> Moments:
+def moments(lam: Any, h: Any, T: Any, params: Params, xp: Any = None) -> Moments:
     """The formulas of :func:`.activity_moments` for arguments that have been checked.
 
     With `xp` NumPy instead of `jax.numpy`, single numbers take a tenth of the time.
     """
+    xp = xp or jnp
     n, mu, nu = float(params.n), params.mu, params.nu
     p = -xp.expm1(-h)
     loss = 1 - lam + lam * mu * p  # 1 - R
