@@ -22,6 +22,7 @@ from dy33lib.pid import study
 from dy33lib.pid.goals import GOALS
 from dy33lib.pid.training import Rates
 
+ROOT = Path(__file__).resolve().parents[1]
 STORE = Path("pid_digits.json")
 SPLITS, SEEDS = range(4), range(8)
 LOCAL = ("heuristic", "four terms", "optimised", "context, heuristic", "context, optimised",
@@ -117,3 +118,10 @@ if __name__ == "__main__":
             print(method, tuned(method)[0], flush=True)
         elif chosen.what == "test":
             print(method, np.round(tested(method), 4), flush=True)
+    if chosen.what == "ship":
+        arrays = {"methods": np.array(list(GRIDS))}
+        for number, method in enumerate(GRIDS):
+            arrays[f"settings_{number}"] = np.array([json.dumps(s) for s in settings(method)])
+            arrays[f"validation_{number}"] = tuned(method)[1]
+            arrays[f"test_{number}"] = np.array(tested(method))
+        np.savez_compressed(ROOT / "dy33lib" / "data" / "pid_digits.npz", **arrays)  # pyright: ignore[reportArgumentType]

@@ -581,6 +581,25 @@ def test_published_goals_have_the_right_length():
     assert pid.GOALS["lateral, heuristic"].terms() == {"{F}": 1.0}
 
 
+def test_shipped_study_chose_by_validation_and_can_be_repeated():
+    """A part of it, without hidden neurons. Other machines may differ by an image or two."""
+    kept = load_shipped("pid_digits")
+    for method in kept["methods"].tolist():
+        chosen = pid.tuned(kept, method)
+        assert chosen.validation.shape[1] == 4
+        assert chosen.test.shape == (8,)
+    split = pid.split_images(load_vision("digits"), test=359)
+    readout = pid.tuned(kept, "readout only")
+    rate, decay = readout.setting["rate"], readout.setting["decay"]
+    again = pid.readout_accuracy(
+        split.train, split.test, pid.pixels, rate=rate, decay=decay, seed=0
+    )
+    assert again == pytest.approx(readout.test[0], abs=0.006)
+    logistic = pid.tuned(kept, "logistic regression")
+    again = pid.logistic_accuracy(split.train, split.test, C=logistic.setting["C"])
+    assert again == pytest.approx(logistic.test[0], abs=0.006)
+
+
 # Bad input ---------------------------------------------------------------------------------------
 
 
@@ -634,6 +653,7 @@ def test_published_goals_have_the_right_length():
             ),
             "batch",
         ),
+        (lambda: pid.tuned(load_shipped("pid_digits"), "magic"), "no method 'magic'"),
         (lambda: pid.split_images(load_vision("digits"), test=0), "test must be positive"),
         (
             lambda: pid.split_images(load_vision("digits"), test=900, validation=900),

@@ -30,6 +30,7 @@ from dy33lib.pid.study import (
     DIGITS,
     Size,
     Split,
+    Tuned,
     backprop_accuracy,
     frozen_features,
     hebbian_features,
@@ -41,6 +42,7 @@ from dy33lib.pid.study import (
     split_images,
     study_key,
     train_local,
+    tuned,
 )
 from dy33lib.pid.training import (
     History,
@@ -68,6 +70,7 @@ __all__ = [
     "Size",
     "Split",
     "Trained",
+    "Tuned",
     "antichains",
     "backprop_accuracy",
     "best_gate",
@@ -103,4 +106,5 @@ __all__ = [
     "train",
     "train_backprop",
     "train_local",
+    "tuned",
 ]

@@ -1,5 +1,6 @@
 """The study of chapter 3: digits, networks that learn them, and what is measured of them."""
 
+import json
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from dy33lib.pid.goals import GOALS, Goal
 from dy33lib.pid.networks import InfomorphicNet
 from dy33lib.pid.training import Rates, Trained, evaluate, train
 
-Labelled = tuple[Float[Array, "n d"], Int[Array, " n"]]
+Labelled = tuple[Float[Array, "_ _"], Int[Array, " _"]]  # images, one a row, and their classes
 
 
 class Split(NamedTuple):
@@ -57,6 +58,40 @@ def split_images(images: Images, *, test: int, validation: int = 0, seed: int = 
 def study_key(seed: int, what: int) -> Array:
     """Random key of a seed: 0 for drawing a network, 1 for training, 2 for testing it."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(3), seed), what)
+
+
+class Tuned(NamedTuple):
+    """What tuning and testing of one method gave.
+
+    Attributes:
+        setting: the one with the highest mean accuracy on validation images.
+        validation: accuracies on validation images, one row a setting, one column a split.
+        test: accuracies on test images with that setting, one a seed.
+    """
+
+    setting: dict[str, float]
+    validation: Float[np.ndarray, "s v"]
+    test: Float[np.ndarray, " seeds"]
+
+
+def tuned(kept: dict[str, np.ndarray], method: str) -> Tuned:
+    """Choose the setting of a method by the validation images of a shipped study.
+
+    Args:
+        kept: from :func:`.load_shipped`.
+        method: one of its `methods`.
+
+    Raises:
+        ValueError: if there is no such method.
+    """
+    methods = kept["methods"].tolist()
+    if method not in methods:
+        raise ValueError(f"no method {method!r}; there are {', '.join(methods)}")
+    number = methods.index(method)
+    validation = kept[f"validation_{number}"]
+    best = int(validation.mean(axis=1).argmax())
+    setting = json.loads(str(kept[f"settings_{number}"][best]))
+    return Tuned(setting, validation, kept[f"test_{number}"])
 
 
 class Size(NamedTuple):
