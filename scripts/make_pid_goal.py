@@ -24,9 +24,8 @@ import numpy as np
 
 from dy33lib.datasets import load_shipped, load_vision
 from dy33lib.pid.goals import GOALS, Goal
-from dy33lib.pid.networks import InfomorphicNet
-from dy33lib.pid.study import local_accuracy, split_images, study_key, tuned
-from dy33lib.pid.training import Rates, train
+from dy33lib.pid.study import Size, local_accuracy, split_images, train_local, tuned
+from dy33lib.pid.training import Rates
 
 ROOT = Path(__file__).resolve().parents[1]
 LOG = Path("pid_goal_log.npz")
@@ -38,11 +37,10 @@ FIRST_SPLIT = 1000
 
 def validation_accuracy(gamma, *, seed: int, epochs: int) -> float:
     split = split_images(load_vision("digits"), test=359, validation=359, seed=seed)
-    net = InfomorphicNet(64, 100, key=study_key(seed, 0))
-    done = train(
-        net, *split.train, aim=Goal(SOURCES, tuple(map(float, gamma))), rates=RATES,
-        epochs=epochs, batch=539, every=10, monitor=split.validation, key=study_key(seed, 1),
-    )  # fmt: skip
+    aim, size = Goal(SOURCES, tuple(map(float, gamma))), Size(epochs=epochs, batches=2)
+    done = train_local(
+        split.train, aim, RATES, seed=seed, size=size, every=10, monitor=split.validation
+    )
     return float(np.mean(done.history.accuracy[-4:]))
 
 

@@ -117,7 +117,8 @@ def hebbian_weights(
     .. math:: \Delta w_k = \eta\, y_k\, (x - u_k w_k)
 
     uses what meets at the synapse only, and drives weights to length one (Moraitis et al. 2022,
-    arXiv:2107.05747, eq. 8).
+    arXiv:2107.05747). That each neuron averages its changes over its own share is ours: otherwise
+    neurons that seldom take part hardly learn.
 
     Args:
         images: one a row.
@@ -160,7 +161,6 @@ def _hebbian(unit, weights, settings, key, epochs, batch):
         u = x @ weights.T
         y = jax.nn.softmax(u / temperature, axis=1)
         change = y.T @ x - jnp.sum(y * u, axis=0)[:, None] * weights
-        # Each neuron averages over its own share, else those that seldom win would hardly learn.
         return weights + rate * left * change / jnp.maximum(y.sum(axis=0), 1e-3)[:, None], None
 
     orders = jax.vmap(lambda k: jax.random.permutation(k, len(unit))[: steps * batch])(

@@ -53,7 +53,7 @@ def climb(
 ) -> Climb:
     """Let a neuron climb a goal from several random starts.
 
-    The four log-odds of its answers are free, and follow the gradient with a step of one.
+    The four log-odds of its answers are free, and follow the gradient with a step of four.
 
     Args:
         gamma: coefficients of the atoms {1}, {2}, {1}{2}, {12} and of the residual entropy.

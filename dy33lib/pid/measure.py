@@ -38,7 +38,7 @@ def i_sx(p: Float[Array, "..."]) -> Float[Array, " A"]:
         \frac{P(t, \bigcup_{a\in\alpha} \{S_a = s_a\})}{P(t)\,P(\bigcup_{a\in\alpha} \{S_a = s_a\})}
 
     What is shared is the exclusion of all outcomes that none of the sets of α is compatible with
-    (Makkeh, Gutknecht and Wibral 2021, PRE 103, 032149, eq. 8). It may be negative.
+    (Makkeh, Gutknecht and Wibral 2021, PRE 103, 032149). It may be negative.
 
     Raises:
         ValueError: as in :func:`.pid`.
