@@ -6,8 +6,9 @@
     python scripts/make_pid_reference.py SxPID Infomorphic_Networks
 
 Needs nothing of dy33lib. Random distributions of two and three binary sources and a binary target,
-some with entries of zero, are decomposed by SxPID and by dit; fields of a few neurons by the layer
-of the authors, in double precision, with the derivative of the goal.
+some with entries of zero, are decomposed by SxPID and by dit; five gates by the measures of dit
+that the chapter shows; fields of a few neurons by the layer of the authors, in double precision,
+with the derivative of the goal.
 """
 
 import itertools
@@ -22,6 +23,15 @@ ORDER = {
     3: ["1|2|3", "1|2", "1|3", "2|3", "1|23", "2|13", "3|12", "1", "2", "3", "12|13|23", "12|13",
         "12|23", "13|23", "12", "13", "23", "123"],
 }  # fmt: skip
+MEASURES = ("WB", "MMI", "BROJA", "CCS", "PM", "SX")
+PAIRS = list(itertools.product((0, 1), repeat=2))
+GATES = {
+    "XOR": [(a, b, a ^ b) for a, b in PAIRS],
+    "AND": [(a, b, a & b) for a, b in PAIRS],
+    "COPY": [(a, b, 2 * a + b) for a, b in PAIRS],
+    "UNQ": [(a, b, a) for a, b in PAIRS],
+    "RND": [(a, a, a) for a in (0, 1)],
+}
 
 
 def chains(n: int) -> list:
@@ -71,6 +81,20 @@ def by_dit(n: int) -> np.ndarray:
     return np.array(found)
 
 
+def gates_by_dit() -> np.ndarray:
+    """Atoms {1}, {2}, {1}{2} and {12} of every gate by every measure."""
+    import dit  # pyright: ignore[reportMissingImports]
+
+    found = np.empty((len(GATES), len(MEASURES), 4))
+    for i, cells in enumerate(GATES.values()):
+        d = dit.Distribution(["".join(map(str, c)) for c in cells], [1 / len(cells)] * len(cells))
+        for j, measure in enumerate(MEASURES):
+            atoms = getattr(dit.pid, f"PID_{measure}")(d, [[0], [1]], [2])
+            names = (((0,),), ((1,),), ((0,), (1,)), ((0, 1),))
+            found[i, j] = [float(atoms[name]) for name in names]
+    return found
+
+
 def by_authors(n: int, made) -> dict[str, np.ndarray]:
     import torch  # pyright: ignore[reportMissingImports]
     from im_net import im_model, prob_estim  # pyright: ignore[reportMissingImports]
@@ -103,7 +127,8 @@ def by_authors(n: int, made) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(folder).resolve()) for folder in sys.argv[1:3]]
-    arrays: dict = {}
+    arrays: dict = {"gates": np.array(list(GATES)), "measures": np.array(MEASURES)}
+    arrays["gates_by_dit"] = gates_by_dit()
     for n in (2, 3):
         made = by_sxpid(n)
         arrays |= {f"p_{n}": distributions(n), f"sxpid_{n}": made[0], f"dit_{n}": by_dit(n)}

@@ -99,9 +99,13 @@ def goal(
 ) -> Float[Array, ""]:
     r"""Goal of the neurons in bits, :math:`\sum_k \gamma \cdot (\mathrm{atoms}_k, H_\mathrm{res})`.
 
-    Its derivative is exact and costs as much as the value. With
-    :math:`h_\alpha(b) = (\theta_b - q_\alpha(b)) / [q_\alpha(b) (1 - q_\alpha(b)) n_\alpha(b)]`,
-    where :math:`n_\alpha(b)` counts the samples that agree with b,
+    Its derivative is exact and costs as much as the value. Let :math:`n_\alpha(b)` be the number
+    of samples that agree with sample b, and
+
+    .. math:: h_\alpha(b)
+        = \frac{\theta_b - q_\alpha(b)}{q_\alpha(b)\, (1 - q_\alpha(b))\, n_\alpha(b)} .
+
+    Then
 
     .. math:: B \ln 2\, \frac{\partial I_\alpha}{\partial\theta_c} = \mathrm{logit}\, q_\alpha(c)
         - \mathrm{logit}\, \bar\theta + \sum_{b\ \mathrm{agrees\ with}\ c} h_\alpha(b) .
