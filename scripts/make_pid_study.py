@@ -8,8 +8,8 @@
 Digits: tuning trains on 1,079 images and looks at 359 validation images, on four splits of the same
 1,438; testing trains on all 1,438, with eight seeds, and looks at the 359 test images, which tuning
 has never seen. MNIST: 6,400 and 1,600 of 8,000, on two splits; then four seeds and 2,000 test
-images. The best setting has the highest mean. The larger networks, with sparse lateral weights, have
-one setting and three seeds.
+images. The best setting has the highest mean. The larger networks, with sparse lateral weights,
+have one setting and three seeds.
 """
 
 import argparse
