@@ -22,7 +22,7 @@ References:
 from dy33lib.pid.baselines import hebbian_weights, sign_features, train_backprop
 from dy33lib.pid.gates import best_gate, climb, gate_distribution
 from dy33lib.pid.goals import GOALS, OUTPUT, Goal
-from dy33lib.pid.lattices import Lattice, antichains, lattice, name
+from dy33lib.pid.lattices import Lattice, antichains, hasse, lattice, name
 from dy33lib.pid.measure import i_sx, mutual_information, pid
 from dy33lib.pid.networks import InfomorphicLayer, InfomorphicNet, Pass, drive, forward
 from dy33lib.pid.samples import bin_fixed, bin_normalised, goal, pid_from_samples
@@ -83,6 +83,7 @@ __all__ = [
     "frozen_features",
     "gate_distribution",
     "goal",
+    "hasse",
     "hebbian_features",
     "hebbian_weights",
     "i_sx",

@@ -5,7 +5,7 @@ from itertools import chain, combinations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 Antichain = tuple[tuple[int, ...], ...]
 
@@ -97,6 +97,29 @@ def lattice(n: int) -> Lattice:
     order = np.array([[_below(beta, alpha) for beta in nodes] for alpha in nodes], np.int64)
     moebius = np.rint(np.linalg.inv(order)).astype(np.int64)
     return Lattice(nodes, sets, union, order, moebius)
+
+
+def hasse(n: int) -> tuple[Float[np.ndarray, "A 2"], list[tuple[int, int]]]:
+    """Where to draw the antichains, and which of them to join.
+
+    Returns:
+        For each antichain its place across, centred at zero, and its height, the length of the
+        longest chain down to the bottom; and all pairs (lower, upper) with nothing between them.
+
+    Raises:
+        ValueError: if n is not 2, 3 or 4.
+    """
+    below = lattice(n).order - np.eye(len(antichains(n)), dtype=np.int64)
+    edges = (below > 0) & (below @ below == 0)
+    height = np.zeros(len(below), np.int64)
+    for i in np.argsort(below.sum(axis=1), kind="stable"):  # whatever is below comes earlier
+        height[i] = 1 + height[below[i] > 0].max(initial=-1)
+    place = np.zeros((len(below), 2))
+    for level in range(height.max() + 1):
+        members = np.flatnonzero(height == level)
+        place[members, 0] = np.arange(len(members)) - (len(members) - 1) / 2
+        place[members, 1] = level
+    return place, [(int(low), int(up)) for up, low in zip(*np.nonzero(edges), strict=True)]
 
 
 def name(alpha: Antichain, letters: str = "1234") -> str:

@@ -4,6 +4,9 @@ The distribution is an array p whose axes are the sources and, last, the target.
 bits. Everything can be differentiated.
 """
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -43,7 +46,11 @@ def i_sx(p: Float[Array, "..."]) -> Float[Array, " A"]:
     Raises:
         ValueError: as in :func:`.pid`.
     """
-    n = _sources(p)
+    return _redundancies(p, _sources(p))
+
+
+@partial(jax.jit, static_argnums=1)
+def _redundancies(p: Float[Array, "..."], n: int) -> Float[Array, " A"]:
     target = p.sum(axis=tuple(range(n)), keepdims=True)[None]
     with_target = _unions(p, n)
     alone = with_target.sum(axis=-1, keepdims=True)

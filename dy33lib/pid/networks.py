@@ -11,6 +11,7 @@ the first field drives, the others change the gain and never the sign (Schneider
 Answers are handed on as +1 and -1. Arrays of neurons are (neurons, samples).
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -69,17 +70,12 @@ class InfomorphicLayer(eqx.Module):
                 f"need neurons and 1 to 3 classes of inputs, got {neurons} neurons, {inputs}"
             )
         self.connected = connected or (None,) * len(inputs)
-        keys = jax.random.split(key, (len(inputs), 2))
-
-        def draw(key: Key[Array, ""], shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
-            return jax.random.uniform(key, shape, jnp.float32, -1, 1) / np.float32(fan_in) ** 0.5
-
-        weights = [draw(k[0], (neurons, d), d) for k, d in zip(keys, inputs, strict=True)]
+        weights, biases = _draw(key, inputs, neurons)
         self.weights = tuple(
             w if there is None else jnp.where(there, w, 0)
             for w, there in zip(weights, self.connected, strict=True)
         )
-        self.biases = tuple(draw(k[1], (neurons,), d) for k, d in zip(keys, inputs, strict=True))
+        self.biases = biases
         self.limit = limit
 
     def fields(self, inputs: tuple[Float[Array, "_ B"], ...]) -> Float[Array, "n K B"]:
@@ -242,8 +238,25 @@ def forward(
     return Pass(fields, answers, net.output.fields((answers,)))
 
 
+@partial(jax.jit, static_argnums=(1, 2))
+def _draw(
+    key: Key[Array, ""], inputs: tuple[int, ...], neurons: int
+) -> tuple[tuple[Float[Array, "K _"], ...], tuple[Float[Array, " K"], ...]]:
+    """Weights and biases; compiled as one, since each draw of a new shape costs half a second."""
+
+    def draw(key: Key[Array, ""], shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+        return jax.random.uniform(key, shape, jnp.float32, -1, 1) / np.float32(fan_in) ** 0.5
+
+    keys = jax.random.split(key, (len(inputs), 2))
+    both = [(draw(k[0], (neurons, d), d), draw(k[1], (neurons,), d))
+            for k, d in zip(keys, inputs, strict=True)]  # fmt: skip
+    return tuple(w for w, _ in both), tuple(b for _, b in both)
+
+
 def _others(neurons: int, laterals: int | None, key: Key[Array, ""]) -> Bool[Array, "K K"]:
     """Which other neurons each one listens to; none listens to itself."""
+    if laterals is None:
+        return ~jnp.eye(neurons, dtype=bool)
     chance = jax.random.uniform(key, (neurons, neurons)).at[jnp.diag_indices(neurons)].set(2.0)
     rank = jnp.argsort(jnp.argsort(chance, axis=1), axis=1)
-    return rank < (neurons - 1 if laterals is None else laterals)
+    return rank < laterals

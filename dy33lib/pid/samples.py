@@ -252,6 +252,7 @@ def _in_chunks(function, bins: Int[Array, "n K B"], theta: Float[Array, "K B"]) 
     return out.reshape(K + fill, *out.shape[2:])[:K]
 
 
+@partial(jax.jit, static_argnums=2)
 def _atoms(
     bins: Int[Array, "n K B"], theta: Float[Array, "K B"], n_bins: int
 ) -> Float[Array, "K A1"]:
