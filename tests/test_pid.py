@@ -638,6 +638,24 @@ def test_shipped_search_kept_the_best_and_can_be_repeated():
     assert again[99] - again[0] > 0.2
 
 
+def test_shipped_course_can_be_repeated():
+    """One of its networks again, to within what rounding on another machine may do."""
+    kept = load_shipped("pid_course")
+    split = pid.split_images(load_vision("digits"), test=359)
+    setting = pid.tuned(load_shipped("pid_digits"), "local: optimised").setting
+    rates = pid.Rates(hidden=setting["hidden"], output=setting["output"])
+    aim, shown = pid.GOALS["optimised"], split.test
+    done = pid.train_local(split.train, aim, rates, seed=0, every=10, monitor=shown)
+    atoms = kept["atoms"][1, 0]
+    assert atoms.shape == (1 + len(done.history.epochs), 19)
+    np.testing.assert_allclose(done.history.hidden[0], atoms[1], atol=0.01)
+    np.testing.assert_allclose(done.history.hidden[-1], atoms[-1], atol=0.04)
+    recognised = pid.mean_accuracy(done.net, shown, seed=0, draws=4)
+    assert recognised == pytest.approx(float(kept["right"][1, 0].mean()), abs=0.03)
+    heuristic, optimised = kept["right"].mean(axis=(1, 2))
+    assert 0.94 < heuristic < optimised < 0.98
+
+
 def test_shipped_mnist_study_can_be_repeated():
     kept = load_shipped("pid_mnist")
     assert {pid.tuned(kept, m).test.shape for m in kept["methods"].tolist()} == {(4,), (3,)}
@@ -651,12 +669,45 @@ def test_shipped_mnist_study_can_be_repeated():
     assert again == pytest.approx(logistic.test[0], abs=0.002)
 
 
+# Codes -------------------------------------------------------------------------------------------
+
+
+def test_codewords_are_majorities_and_bits_are_counted():
+    answers = jnp.asarray([[1.0, -1, 1], [1, 1, 1], [1, -1, -1], [-1, -1, 1], [-1, 1, 1]])
+    labels = jnp.asarray([0, 0, 0, 1, 1])
+    words = pid.codewords(answers, labels, classes=2)
+    np.testing.assert_array_equal(words, [[True, False, True], [False, False, True]])  # a tie: no
+    np.testing.assert_array_equal(
+        pid.wrong_bits(words, answers), [[0, 1], [1, 2], [1, 2], [1, 0], [2, 1]]
+    )
+
+
+def test_dichotomies_do_not_know_which_answer_is_plus():
+    words = jnp.asarray([[1, 0, 1, 0, 1], [1, 1, 0, 1, 0], [1, 1, 0, 0, 1]], bool)
+    assert pid.dichotomies(words) == 2  # no division; 0 against the rest, twice; 1, twice
+
+
+def test_hidden_answers_are_those_of_a_pass_without_labels():
+    net = pid.InfomorphicNet(5, 7, 3, key=KEY)
+    x = jax.random.normal(KEY, (20, 5), jnp.float32)
+    expected = pid.forward(net, x, jnp.zeros((20, 3), jnp.float32), KEY).answers
+    np.testing.assert_array_equal(pid.hidden_answers(net, x, KEY), expected.T)
+
+
 # Bad input ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("call", "match"),
     [
+        (
+            lambda: pid.codewords(jnp.ones((2, 3)), jnp.asarray([0, 2]), 3),
+            "images of all 3 classes",
+        ),
+        (
+            lambda: pid.hidden_answers(pid.InfomorphicNet(5, 0, key=KEY), jnp.ones((2, 5)), KEY),
+            "no hidden neurons",
+        ),
         (lambda: pid.hasse(1), "n must be 2, 3 or 4 sources, got 1"),
         (lambda: pid.antichains(5), "n must be 2, 3 or 4 sources, got 5"),
         (lambda: pid.pid(jnp.full((2, 2), 0.25)), r"2 to 4 sources.*\(2, 2\)"),

@@ -9,7 +9,7 @@ sees itself.
 The files go from the lattice to networks: `lattices` (antichains, their order), `measure` (atoms of
 a known distribution), `gates` (one neuron with two binary sources), `samples` (atoms of a neuron
 from a batch, and their derivative), `goals` (the published ones), `networks` (layers, and how
-answers arise), `training`, `baselines`, and `study`.
+answers arise), `training`, `codes` (what hidden layers turn into), `baselines`, and `study`.
 
 References:
     Makkeh, Gutknecht and Wibral (2021), arXiv:2002.03356 (redundancy by shared exclusions);
@@ -20,6 +20,7 @@ References:
 """
 
 from dy33lib.pid.baselines import hebbian_weights, sign_features, train_backprop
+from dy33lib.pid.codes import codewords, dichotomies, hidden_answers, wrong_bits
 from dy33lib.pid.gates import best_gate, climb, gate_distribution
 from dy33lib.pid.goals import GOALS, OUTPUT, Goal
 from dy33lib.pid.lattices import Lattice, antichains, hasse, lattice, name
@@ -77,6 +78,8 @@ __all__ = [
     "bin_fixed",
     "bin_normalised",
     "climb",
+    "codewords",
+    "dichotomies",
     "drive",
     "evaluate",
     "forward",
@@ -86,6 +89,7 @@ __all__ = [
     "hasse",
     "hebbian_features",
     "hebbian_weights",
+    "hidden_answers",
     "i_sx",
     "lattice",
     "layer_goals",
@@ -108,4 +112,5 @@ __all__ = [
     "train_backprop",
     "train_local",
     "tuned",
+    "wrong_bits",
 ]

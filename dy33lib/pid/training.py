@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, Key
@@ -28,6 +29,7 @@ class Rates(NamedTuple):
 
 
 PUBLISHED_RATES = Rates()
+ADAM = optax.scale_by_adam()
 
 
 class History(NamedTuple):
@@ -41,10 +43,10 @@ class History(NamedTuple):
         accuracy: share of the monitored images that are recognised.
     """
 
-    epochs: Int[Array, " E"]
-    hidden: Float[Array, "E A1"]
-    output: Float[Array, "E 5"]
-    accuracy: Float[Array, " E"]
+    epochs: Int[np.ndarray, " E"]
+    hidden: Float[np.ndarray, "E A1"]
+    output: Float[np.ndarray, "E 5"]
+    accuracy: Float[np.ndarray, " E"]
 
 
 class Trained(NamedTuple):
@@ -143,10 +145,18 @@ def train(
         raise ValueError(f"batch must be 1 to {len(images)}, got {batch}")
     gammas = tuple(jnp.asarray(g.gamma, jnp.float32) for g in (aim, output_aim))
     speeds = jnp.asarray(rates, jnp.float32)
-    return _train(
-        net, images, labels, gammas, speeds, monitor, key,
-        blocks=epochs // every, every=every, batch=batch,
-    )  # fmt: skip
+    targets = one_hot(labels, net)
+    state = ADAM.init(eqx.filter(net, eqx.is_inexact_array))
+    records = []
+    for _ in range(epochs // every):
+        net, state, key = _epochs(
+            net, state, images, targets, gammas, speeds, key, epochs=every, batch=batch
+        )
+        key, first, second = jax.random.split(key, 3)
+        records.append(_record(net, images, targets, monitor, first, second))
+    when = np.arange(every, epochs + 1, every)
+    history = History(when, *(np.array(values) for values in zip(*records, strict=True)))
+    return Trained(_inverted(net, images, key), history)
 
 
 def one_hot(labels: Int[Array, " N"], net: InfomorphicNet) -> Float[Array, "N k"]:
@@ -194,6 +204,9 @@ def check_images(net: InfomorphicNet, images: Array, labels: Array | None) -> No
         )
 
 
+_forward = eqx.filter_jit(forward)
+
+
 @eqx.filter_jit
 def _predict(net: InfomorphicNet, images: Array, key: Array) -> Int[Array, " N"]:
     context = jnp.zeros((len(images), len(net.inverted)), images.dtype)
@@ -201,6 +214,7 @@ def _predict(net: InfomorphicNet, images: Array, key: Array) -> Int[Array, " N"]
     return jnp.argmax(jnp.where(net.inverted[:, None], -drive, drive), axis=0)
 
 
+@eqx.filter_jit
 def _inverted(net: InfomorphicNet, images: Array, key: Array) -> InfomorphicNet:
     """The network with those output neurons marked that answer 1 to more than half of the images.
 
@@ -212,11 +226,10 @@ def _inverted(net: InfomorphicNet, images: Array, key: Array) -> InfomorphicNet:
 
 
 @eqx.filter_jit
-def _train(net, images, labels, gammas, rates, monitor, key, *, blocks, every, batch):
+def _epochs(net, state, images, targets, gammas, rates, key, *, epochs, batch):
+    """Train for some epochs; the state is that of Adam."""
     trainable, fixed = eqx.partition(net, eqx.is_inexact_array)
-    targets = one_hot(labels, net)
     steps = len(images) // batch
-    adam = optax.scale_by_adam()
 
     def by_layer(function, *trees):
         """A function of the place in `rates` and of weights, applied to all weights."""
@@ -239,30 +252,24 @@ def _train(net, images, labels, gammas, rates, monitor, key, *, blocks, every, b
         slopes = jax.grad(loss)(trainable, images[chosen], targets[chosen], now)
         slopes = by_layer(lambda i, g, w: g + rates[i + 1] * w, slopes, trainable)
         with jax.numpy_dtype_promotion("standard"):  # optax takes a float to an integer power
-            moves, state = adam.update(slopes, state)
+            moves, state = ADAM.update(slopes, state)
         return (by_layer(lambda i, w, m: w - rates[i] * m, trainable, moves), state, key), None
 
-    def block(carry, number):
-        def epoch(carry, _):
-            trainable, state, key = carry
-            key, now = jax.random.split(key)
-            order = jax.random.permutation(now, len(images))[: steps * batch]
-            return jax.lax.scan(step, (trainable, state, key), order.reshape(steps, batch))
+    def epoch(carry, _):
+        trainable, state, key = carry
+        key, now = jax.random.split(key)
+        order = jax.random.permutation(now, len(images))[: steps * batch]
+        return jax.lax.scan(step, (trainable, state, key), order.reshape(steps, batch))
 
-        (trainable, state, key), _ = jax.lax.scan(epoch, carry, None, length=every)
-        key, first, second = jax.random.split(key, 3)
-        net = eqx.combine(trainable, fixed)
-        hidden, output = neuron_atoms(net, forward(net, images, targets, first), targets)
-        hidden = jnp.zeros_like(gammas[0]) if hidden is None else hidden.mean(axis=0)
-        # Inversion is judged by the monitored images here, which saves showing all others again.
-        right = jnp.mean(
-            _predict(_inverted(net, monitor[0], second), monitor[0], second) == monitor[1]
-        )
-        return (trainable, state, key), History(
-            (number + 1) * every, hidden, output.mean(axis=0), right
-        )
+    (trainable, state, key), _ = jax.lax.scan(epoch, (trainable, state, key), None, length=epochs)
+    return eqx.combine(trainable, fixed), state, key
 
-    carry = (trainable, adam.init(trainable), key)
-    carry, history = jax.lax.scan(block, carry, jnp.arange(blocks))
-    net = eqx.combine(carry[0], fixed)
-    return Trained(_inverted(net, images, carry[2]), history)
+
+def _record(net, images, targets, monitor, first, second):
+    """Mean atoms of the hidden and of the output neurons, and the accuracy on other images."""
+    hidden, output = neuron_atoms(net, _forward(net, images, targets, first), targets)
+    hidden = jnp.zeros(0) if hidden is None else hidden.mean(axis=0)
+    # Inversion is judged by the monitored images here, which saves showing all others again.
+    turned = _inverted(net, monitor[0], second)
+    right = jnp.mean(_predict(turned, monitor[0], second) == monitor[1])
+    return hidden, output.mean(axis=0), right
