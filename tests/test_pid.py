@@ -469,13 +469,14 @@ def test_training_is_reproducible_and_rates_of_zero_freeze():
 def test_one_step_is_adam_with_the_decay_inside():
     """The first step of Adam is the rate times the sign of gradient plus decay times weight."""
     images, labels = task(n=16)
-    net, rates = small(), pid.Rates(hidden=0.01, hidden_decay=0.5, output=0.03, output_decay=0.0)
+    net, rates = small(), pid.Rates(hidden=0.01, hidden_decay=1e4, output=0.03, output_decay=0.0)
     moved = pid.train(
         net, images, labels, aim=pid.GOALS["heuristic"], rates=rates, epochs=1, batch=16,
         monitor=(images, labels), key=KEY,
     ).net  # fmt: skip
     change = np.asarray(moved.hidden.weights[0] - net.hidden.weights[0])
-    np.testing.assert_allclose(np.abs(change), 0.01, rtol=1e-3)
+    # So strong a decay drowns the gradient: all weights shrink.
+    np.testing.assert_allclose(change, -0.01 * np.sign(net.hidden.weights[0]), rtol=1e-3)
     change = np.asarray(moved.output.weights[0] - net.output.weights[0])
     np.testing.assert_allclose(np.abs(change), 0.03, rtol=1e-3)
 

@@ -117,6 +117,8 @@ def hasse(n: int) -> tuple[Float[np.ndarray, "A 2"], list[tuple[int, int]]]:
     place = np.zeros((len(below), 2))
     for level in range(height.max() + 1):
         members = np.flatnonzero(height == level)
+        under = [place[edges[i], 0].mean() if level else 0.0 for i in members]
+        members = members[np.argsort(np.round(under, 9), kind="stable")]  # few lines then cross
         place[members, 0] = np.arange(len(members)) - (len(members) - 1) / 2
         place[members, 1] = level
     return place, [(int(low), int(up)) for up, low in zip(*np.nonzero(edges), strict=True)]
