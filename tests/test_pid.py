@@ -423,6 +423,24 @@ def test_the_output_goal_does_not_reach_the_hidden_layer():
         assert np.asarray(getattr(slopes[own], layer).weights[0]).any()
 
 
+def test_the_goal_of_a_hidden_neuron_does_not_reach_another():
+    """Neither through the answers that the others hear, nor in any other way."""
+    net, (images, labels) = small(), task()
+    arrays, rest = eqx.partition(net, eqx.is_inexact_array)
+
+    def goal_of_some(arrays):
+        net = eqx.combine(arrays, rest)
+        fields = pid.forward(net, images, pid.one_hot(labels, net), KEY).hidden
+        bins, theta = net.hidden.bins(fields), net.hidden.theta(fields)
+        gamma = jnp.asarray(pid.GOALS["optimised"].gamma, jnp.float32)
+        return pid.goal(bins[:, :3], theta[:3], gamma, 20)
+
+    slopes = jax.grad(goal_of_some)(arrays)
+    for rows in jax.tree.leaves((slopes.hidden.weights, slopes.hidden.biases)):
+        assert np.asarray(rows[:3]).any()
+        assert not np.asarray(rows[3:]).any()
+
+
 def test_hidden_neurons_learn_the_same_whatever_the_output_wants():
     other = pid.OUTPUT._replace(gamma=(1.0, 0.0, -1.0, 0.3, 0.2))
     first, second = train_small(), train_small(output_aim=other)
@@ -453,6 +471,12 @@ def test_training_climbs_the_goal_and_learns():
     assert trained.history.hidden[-1, 1] > 3 * float(before)  # 0.042 and 0.007 bits
     assert trained.history.accuracy[-1] > 0.6  # 0.76 with seven noisy neurons, 0.33 by chance
     np.testing.assert_array_equal(trained.history.epochs, [10, 20, 30])
+
+
+def test_looking_does_not_change_what_is_learned():
+    often, seldom = (train_small(epochs=4, every=every) for every in (2, 4))
+    for a, b in zip(*(jax.tree.leaves(t.net.hidden.weights) for t in (often, seldom)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)  # one program, two compilations
 
 
 def test_training_is_reproducible_and_rates_of_zero_freeze():

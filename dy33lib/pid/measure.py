@@ -84,7 +84,9 @@ def _sources(p: Float[Array, "..."]) -> int:
         raise ValueError(f"p must have 2 to 4 sources and the target as axes, got shape {p.shape}")
     if not isinstance(p, Tracer):  # a traced array has no values to look at
         if not (np.all(np.isfinite(p)) and np.all(np.asarray(p) >= 0)):
-            raise ValueError(f"p must have no negative entries, got {float(np.asarray(p).min()):g}")
+            raise ValueError(
+                f"p must be finite and not negative, got {float(np.asarray(p).min()):g}"
+            )
         if abs(float(np.asarray(p).sum()) - 1) > 1e-6:
             raise ValueError(f"p must sum to 1, got {float(np.asarray(p).sum()):.9g}")
     return p.ndim - 1

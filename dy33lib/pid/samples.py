@@ -9,8 +9,8 @@ every sample, the number of samples that agree with this one in all sources of a
 .. math:: I_\alpha = \frac1B \sum_b \left[\theta_b \log_2 \frac{q_\alpha(b)}{\bar\theta}
     + (1 - \theta_b) \log_2 \frac{1 - q_\alpha(b)}{1 - \bar\theta}\right]
 
-is the redundancy :func:`.i_sx` of that distribution, and the cost grows with the samples instead
-of the cells.
+is the redundancy :func:`.i_sx` of that distribution. One table of counts and one of sums are filled
+for each set of sources, instead of one for each antichain, and all logarithms are of samples.
 """
 
 import math

@@ -56,7 +56,11 @@ def split_images(images: Images, *, test: int, validation: int = 0, seed: int = 
 
 
 def study_key(seed: int, what: int) -> Array:
-    """Random key of a seed: 0 for drawing a network, 1 for training, 2 for testing it."""
+    """Random key of a seed.
+
+    What: 0 for drawing a network, 1 for training, 2 for testing it, 3 for its code, 4 for other
+    answers.
+    """
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(3), seed), what)
 
 
@@ -247,8 +251,8 @@ def hebbian_features(
         images: to learn from.
         rate: step size.
         temperature: of the competition.
-        graded: the activities themselves, over their standard deviation, instead of whether each
-            is above its mean, as +1 and -1.
+        graded: how far each activity is from its mean, over the standard deviation of all,
+            instead of whether it is above, as +1 and -1.
         seed: of weights and batches.
         size: of the study.
     """

@@ -40,7 +40,8 @@ class History(NamedTuple):
         hidden: mean over the hidden neurons of their atoms and residual entropy on all training
             images, in bits; zeros without hidden neurons.
         output: the same of the output neurons.
-        accuracy: share of the monitored images that are recognised.
+        accuracy: share of the monitored images that are recognised; which output neurons are
+            inverted is judged on these images, too.
     """
 
     epochs: Int[np.ndarray, " E"]
@@ -152,7 +153,8 @@ def train(
         net, state, key = _epochs(
             net, state, images, targets, gammas, speeds, key, epochs=every, batch=batch
         )
-        key, first, second = jax.random.split(key, 3)
+        # Records have random numbers of their own, so that looking does not change what is learned.
+        first, second = jax.random.split(jax.random.fold_in(key, 1))
         records.append(_record(net, images, targets, monitor, first, second))
     when = np.arange(every, epochs + 1, every)
     history = History(when, *(np.array(values) for values in zip(*records, strict=True)))
