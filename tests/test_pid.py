@@ -664,21 +664,26 @@ def test_shipped_search_kept_the_best_and_can_be_repeated():
 
 
 def test_shipped_course_can_be_repeated():
-    """One of its networks again, to within what rounding on another machine may do."""
+    """One of its networks again.
+
+    In single precision, as it was made, it is the same to the last bit here. Learning is chaotic,
+    and where roundings differ (double-precision mode is enough) atoms move by up to 0.03 bits; two
+    of the other goal are 0.1 and more away.
+    """
     kept = load_shipped("pid_course")
-    split = pid.split_images(load_vision("digits"), test=359)
     setting = pid.tuned(load_shipped("pid_digits"), "local: optimised").setting
     rates = pid.Rates(hidden=setting["hidden"], output=setting["output"])
-    aim, shown = pid.GOALS["optimised"], split.test
-    done = pid.train_local(split.train, aim, rates, seed=0, every=10, monitor=shown)
+    with jax.enable_x64(False):
+        split = pid.split_images(load_vision("digits"), test=359)
+        aim, shown = pid.GOALS["optimised"], split.test
+        done = pid.train_local(split.train, aim, rates, seed=0, every=10, monitor=shown)
+        recognised = pid.mean_accuracy(done.net, shown, seed=0, draws=4)
     atoms = kept["atoms"][1, 0]
-    assert atoms.shape == (1 + len(done.history.epochs), 19)
-    np.testing.assert_allclose(done.history.hidden[0], atoms[1], atol=0.01)
-    np.testing.assert_allclose(done.history.hidden[-1], atoms[-1], atol=0.04)
-    recognised = pid.mean_accuracy(done.net, shown, seed=0, draws=4)
+    np.testing.assert_allclose(done.history.hidden, atoms[1:], rtol=0, atol=0.05)
+    assert (np.abs(kept["atoms"][0, :, -1].mean(axis=0) - atoms[-1]) > 0.1).sum() >= 2
     assert recognised == pytest.approx(float(kept["right"][1, 0].mean()), abs=0.03)
-    heuristic, optimised = kept["right"].mean(axis=(1, 2))
-    assert 0.94 < heuristic < optimised < 0.98
+    again = pid.tuned(load_shipped("pid_digits"), "local: optimised").test
+    np.testing.assert_allclose(kept["right"][1].mean(axis=1), again, atol=1e-6)  # the same networks
 
 
 def test_shipped_mnist_study_can_be_repeated():
