@@ -528,7 +528,7 @@ def test_a_network_without_hidden_neurons_reads_the_pixels():
         batch=60, every=40, monitor=(images, labels), key=KEY,
     )  # fmt: skip
     assert pid.evaluate(trained.net, *task(n=200, seed=1), KEY) > 0.8
-    assert not np.asarray(trained.history.hidden).any()
+    np.testing.assert_array_equal(trained.history.hidden, np.zeros((1, 19)))
 
 
 def test_inverted_neurons_are_turned_round():

@@ -155,7 +155,8 @@ def train(
         )
         # Records have random numbers of their own, so that looking does not change what is learned.
         first, second = jax.random.split(jax.random.fold_in(key, 1))
-        records.append(_record(net, images, targets, monitor, first, second))
+        hidden, *others = _record(net, images, targets, monitor, first, second)
+        records.append((jnp.zeros_like(gammas[0]) if hidden is None else hidden, *others))
     when = np.arange(every, epochs + 1, every)
     history = History(when, *(np.array(values) for values in zip(*records, strict=True)))
     return Trained(_inverted(net, images, key), history)
@@ -268,9 +269,9 @@ def _epochs(net, state, images, targets, gammas, rates, key, *, epochs, batch):
 
 
 def _record(net, images, targets, monitor, first, second):
-    """Mean atoms of the hidden and of the output neurons, and the accuracy on other images."""
+    """Mean atoms of hidden (None without any) and output neurons, and accuracy on other images."""
     hidden, output = neuron_atoms(net, _forward(net, images, targets, first), targets)
-    hidden = jnp.zeros(0) if hidden is None else hidden.mean(axis=0)
+    hidden = None if hidden is None else hidden.mean(axis=0)
     # Inversion is judged by the monitored images here, which saves showing all others again.
     turned = _inverted(net, monitor[0], second)
     right = jnp.mean(_predict(turned, monitor[0], second) == monitor[1])
