@@ -1,0 +1,326 @@
+"""A campaign: choose, count, learn, doubt; and the alarm that makes models grow.
+
+The alarm is a bet against the model. Before each count two predictions exist: p0 of the physical
+model (all its particles), and p1 of the map, which knows counts only. A gambler puts a share of the
+capital on p1/p0 each time. If the model is true, the capital is a martingale, and the chance that
+it ever reaches 20 is at most 1/20 (Ville 1939), however points are chosen and however often one
+looks. So a model that has lost by 20 to 1 is left: for one with more couplings or, if there is
+none, with the verdict that something is missing.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy.special import logsumexp
+from scipy.stats import nbinom, poisson
+
+from dy33lib.magnons.counts import Rows, check_index, simulate_counts
+from dy33lib.magnons.design import Travel, disagreement, predict, select
+from dy33lib.magnons.kalman import Kernel, Map, empty_map, kalman_step
+from dy33lib.magnons.posterior import Model, Particles, pack, sample_prior, smc_update
+
+SHARES = np.array([0.02, 0.1, 0.5])  # of the capital put on the map; one gambler each
+ODDS = 20.0
+
+
+class Beam:
+    """A sample in the beam: counts at a candidate, the same for all who ask.
+
+    The noise of a count is drawn from the seed, the candidate and how often it was measured before,
+    so that strategies that choose the same point see the same count.
+
+    Args:
+        expected: true intensity at all candidates (counts).
+        key: for the noise.
+
+    Raises:
+        ValueError: if an intensity is negative or not finite.
+    """
+
+    def __init__(self, expected: Float[Array, " C"], *, key: Array):
+        simulate_counts(expected, key=key)
+        self.expected, self.key = expected, key
+        self.visits = np.zeros(len(expected), int)
+
+    def count(self, index: Int[np.ndarray, " b"]) -> Float[np.ndarray, " b"]:
+        """Measure some candidates, one after the other."""
+        check_index(index, len(self.expected))
+        visit = np.zeros(len(index), int)
+        for place, i in enumerate(index):
+            visit[place] = self.visits[i]
+            self.visits[i] += 1
+        return np.asarray(_counts(self.expected, jnp.asarray(index), jnp.asarray(visit), self.key))
+
+
+@jax.jit
+def _counts(expected, index, visit, key):
+    def one(i, v):
+        return jax.random.poisson(jax.random.fold_in(jax.random.fold_in(key, i), v), expected[i])
+
+    return jax.vmap(one)(index, visit).astype(float)
+
+
+class Batch(NamedTuple):
+    """What is known after one batch.
+
+    Attributes:
+        chosen: the candidates measured.
+        counts: what was counted there.
+        model: number of the model in use when they were chosen.
+        log_capital: of the gambler against that model, after the batch.
+        mean: posterior means of all parameters.
+        sd: posterior standard deviations.
+        low: lower ends of the 90 % intervals.
+        high: upper ends.
+        converged: whether the particles reached the posterior.
+    """
+
+    chosen: Int[np.ndarray, " b"]
+    counts: Float[np.ndarray, " b"]
+    model: int
+    log_capital: float
+    mean: Float[np.ndarray, " d"]
+    sd: Float[np.ndarray, " d"]
+    low: Float[np.ndarray, " d"]
+    high: Float[np.ndarray, " d"]
+    converged: bool
+
+
+class Campaign(NamedTuple):
+    """The record of a campaign.
+
+    Attributes:
+        batches: one after the other.
+        alarms: after how many points each model was given up; the last number is that of "something
+            is missing", if there are as many as models.
+        particles: the last posterior.
+        spectrum: the last map of counts; None if there was none.
+    """
+
+    batches: list[Batch]
+    alarms: list[int]
+    particles: Particles
+    spectrum: Map | None
+
+    @property
+    def visited(self) -> Int[np.ndarray, " N"]:
+        """All points, in order."""
+        return np.concatenate([b.chosen for b in self.batches])
+
+    @property
+    def counts(self) -> Float[np.ndarray, " N"]:
+        """All counts, in order."""
+        return np.concatenate([b.counts for b in self.batches])
+
+    @property
+    def points(self) -> Int[np.ndarray, " B"]:
+        """Number of points after each batch."""
+        return np.cumsum([len(b.chosen) for b in self.batches])
+
+    def reached(self, target: float, models: int) -> float:
+        """Points until every coupling of the largest model has a standard deviation below a target.
+
+        Infinite if that did not happen.
+        """
+        for N, batch in zip(self.points, self.batches, strict=True):
+            if batch.model == models - 1 and batch.sd[:-2].max() < target:
+                return float(N)
+        return float("inf")
+
+
+def map_odds(
+    counts: Float[np.ndarray, " b"],
+    mean: Float[np.ndarray, " b"],
+    var: Float[np.ndarray, " b"],
+    predicted: Float[np.ndarray, "M b"],
+) -> Float[np.ndarray, " b"]:
+    """Log of p1/p0 for each of some counts.
+
+    p1 is a negative binomial law with the map's mean m (at least half a count) and the variance
+    m + P; p0 the mean of Poisson laws over the particles, each weighted by how well it has
+    predicted the counts of the batch so far.
+
+    Args:
+        counts: what was counted.
+        mean: the map's means before.
+        var: the map's variances before.
+        predicted: intensities of the particles.
+    """
+    level, spread = np.maximum(mean, 0.5), np.maximum(var, 1e-6)
+    size = level**2 / spread
+    bold = nbinom.logpmf(counts, size, size / (size + level))
+    each = np.cumsum(poisson.logpmf(counts[None], predicted), axis=1)
+    so_far = logsumexp(each, axis=0) - np.log(len(predicted))
+    return bold - np.diff(so_far, prepend=0.0)
+
+
+class Gambler(NamedTuple):
+    """Capital of three gamblers, each with another share on the map."""
+
+    logs: Float[np.ndarray, " 3"] = np.zeros(3)
+
+    def bet(self, odds: Float[np.ndarray, " b"]) -> "Gambler":
+        """The capital after some counts, of which `odds` are log p1/p0."""
+        gains = np.logaddexp(np.log1p(-SHARES)[:, None], np.log(SHARES)[:, None] + odds)
+        return Gambler(self.logs + gains.sum(axis=1))
+
+    @property
+    def log_capital(self) -> float:
+        """Of all three together, who started with a third each."""
+        return float(logsumexp(self.logs) - np.log(len(SHARES)))
+
+
+class Settings(NamedTuple):
+    """How a campaign is run.
+
+    Attributes:
+        batch: points between two updates.
+        adversary: of these, points where map and model may disagree most. Once the target is
+            reached all points are the adversary's.
+        caution: weight of the map's uncertainty in that choice, see :func:`.disagreement`.
+        mapped: whether there is a map; without one there is no alarm, and the last model is used
+            from the start.
+        particles: number of them.
+        size: room for this many points.
+        kernel: of the map.
+        travel: cost of measurements; None: points count, not minutes.
+        target: couplings of the last model are known if their standard deviations are below (meV).
+        stop: end there; otherwise doubt until the limit.
+    """
+
+    batch: int = 6
+    adversary: int = 1
+    caution: float = 1.0
+    mapped: bool = True
+    particles: int = 512
+    size: int = 160
+    kernel: Kernel = Kernel()
+    travel: Travel | None = None
+    target: float = 0.02
+    stop: bool = True
+
+
+Chooser = Callable[[Int[np.ndarray, " N"], Float[np.ndarray, " N"]], Int[np.ndarray, " b"]]
+
+
+def run_campaign(
+    beam: Beam,
+    rows: Rows,
+    models: Sequence[Model],
+    limit: int,
+    settings: Settings | None = None,
+    *,
+    key: Array,
+    chooser: Chooser | None = None,
+) -> Campaign:
+    """Measure until the couplings are known, or the limit is reached.
+
+    Args:
+        beam: gives counts.
+        rows: the candidates, for the largest model.
+        models: from small to large, of one shape; the first is used until the alarm goes.
+        limit: most points to measure.
+        settings: as in :class:`Settings`.
+        key: for the particles.
+        chooser: another strategy; it gets the points and counts so far and returns the next points.
+
+    Raises:
+        ValueError: if there is no model; if the limit is below one batch or above the room; as in
+            :func:`.select`.
+    """
+    settings = Settings() if settings is None else settings
+    if not models:
+        raise ValueError("models must not be empty")
+    if not settings.batch <= limit <= settings.size:
+        raise ValueError(
+            f"limit must be between one batch ({settings.batch}) and {settings.size}, got {limit}"
+        )
+    growing = settings.mapped
+    number = 0 if growing else len(models) - 1
+    key, draw = jax.random.split(key)
+    start = [sample_prior(m, settings.particles, key=draw) for m in models]
+    particles, gambler = start[number], Gambler()
+    spectrum = empty_map(rows.points, settings.kernel, settings.size) if settings.mapped else None
+    known = False
+    index, counts, batches, alarms = np.zeros(0, int), np.zeros(0), [], []
+    while len(index) + settings.batch <= limit and len(alarms) < len(models):
+        model = models[number]
+        if chooser is None:
+            chosen = next_batch(particles, spectrum, rows, model, index, settings, known)
+        else:
+            chosen = np.asarray(chooser(index, counts))
+        found = beam.count(chosen)
+        if spectrum is not None:
+            before = np.asarray(spectrum.mean[chosen]), np.asarray(spectrum.var[chosen])
+            predicted = predict(particles.theta, rows.take(jnp.asarray(chosen)))
+            gambler = gambler.bet(map_odds(found, *before, np.asarray(predicted)))
+            for i, n in zip(chosen, found, strict=True):
+                args = (jnp.asarray(i), jnp.asarray(n), jnp.asarray(n + 1))
+                spectrum = kalman_step(spectrum, rows.points, *args, settings.kernel)
+        old = pack(rows, index, counts, settings.size).weight
+        index, counts = np.append(index, chosen), np.append(counts, found)
+        data = pack(rows, index, counts, settings.size)
+        key, sub = jax.random.split(key)
+        capital, used = gambler.log_capital, number
+        if growing and capital >= np.log(ODDS):
+            alarms.append(len(index))
+            gambler = Gambler()
+            if number + 1 < len(models):
+                number += 1
+                particles, old = start[number], 0 * old
+        particles = smc_update(particles, data, old, models[number], key=sub)
+        low, high = np.quantile(particles.theta, [0.05, 0.95], axis=0)
+        mean, sd = np.asarray(particles.theta.mean(axis=0)), np.asarray(particles.sd)
+        converged = bool(particles.converged)
+        batches.append(Batch(chosen, found, used, capital, mean, sd, low, high, converged))
+        last = number == len(models) - 1 and used == number
+        known = last and bool(sd[:-2].max() < settings.target)
+        if known and settings.stop:
+            break
+    return Campaign(batches, alarms, particles, spectrum)
+
+
+def next_batch(
+    particles: Particles,
+    spectrum: Map | None,
+    rows: Rows,
+    model: Model,
+    visited: Int[np.ndarray, " N"],
+    settings: Settings,
+    known: bool = False,
+) -> Int[np.ndarray, " b"]:
+    """The next batch: points of the adversary, spread apart by the map, then those of the model.
+
+    Args:
+        particles: the posterior.
+        spectrum: the map of counts; without one there is no adversary.
+        rows: the candidates.
+        model: says which couplings count.
+        visited: where was measured so far.
+        settings: of the campaign.
+        known: whether the couplings are known; if so, all points are the adversary's.
+    """
+    predicted = predict(particles.theta, rows)
+    forced, guess, mean = [], spectrum, predicted.mean(axis=0)
+    doubts = settings.batch if known and settings.adversary else settings.adversary
+    while guess is not None and len(forced) < doubts:
+        worst = jnp.argmax(disagreement(guess, mean, settings.caution))
+        forced.append(int(worst))
+        args = worst, guess.mean[worst], mean[worst]
+        guess = kalman_step(guess, rows.points, *args, settings.kernel)
+    here = rows.points[visited[-1]] if len(visited) else None
+    chosen = select(
+        particles.theta,
+        rows,
+        settings.batch,
+        predicted=predicted,
+        free=model.free,
+        forced=tuple(forced),
+        travel=settings.travel,
+        start=here,
+    )
+    return np.asarray(chosen)

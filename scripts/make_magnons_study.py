@@ -1,0 +1,232 @@
+"""Run the campaigns of chapter 11 that take too long for the chapter.
+
+    python scripts/make_magnons_study.py run race          # and: missing, null, prior, travel
+    pip install gpcam==8.6.1                               # a peer; only for the next line
+    python scripts/make_magnons_study.py run gpcam
+    python scripts/make_magnons_study.py finish            # collects, writes the file
+
+About two hours of one core. Writes `dy33lib/data/magnons_study.npz`, whose arrays are named
+`<part>/<arm>/<what>`, with the seeds along the first axis:
+
+- `reached`: points until all couplings are known to 0.02 meV (infinite: not within the limit);
+- `alarms`: points at which the small and the large model were given up (infinite: never);
+- `N`, `worst`: points and worst standard deviation of a coupling after each batch (then NaN);
+- `mean`, `sd`, `low`, `high`: of the posterior at the end; `truth`: what was to be found;
+- `variance`: sum of the couplings' variances at 102 points.
+
+Parts: `race` (strategies on the couplings of the chapter), `missing` (samples with more than the
+model), `null` (samples drawn from the prior: false alarms, calibration), `prior` (other priors),
+`travel` (minutes instead of points), `tune` (what the settings of the rivals were chosen by).
+"""
+
+import argparse
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+import numpy as np  # noqa: E402
+
+from dy33lib import magnons as mg  # noqa: E402
+from dy33lib.magnons import study as st  # noqa: E402
+from dy33lib.magnons.campaign import Chooser  # noqa: E402
+
+TARGET = Path(__file__).resolve().parents[1] / "dy33lib" / "data" / "magnons_study.npz"
+PARTIAL = Path("magnons_study_parts")
+SEEDS = range(100, 110)  # none of them was used before the settings were fixed
+TRIALS = range(14)  # these were
+LIMIT, ROOM, KAPPA = 150, 480, 10.0
+SETUP = st.bench()
+TRAVEL = mg.Travel(counting=5.0, h=10.0, k=10.0, E=0.1)
+Record = dict[str, np.ndarray]
+
+
+def record(campaign: mg.Campaign, truth, models: int) -> Record:
+    last, batches, points = campaign.batches[-1], campaign.batches, campaign.points
+    alarms = np.full(2, np.inf)
+    alarms[2 - models :][: len(campaign.alarms)] = campaign.alarms
+    middle = [(b.sd[:7] ** 2).sum() for b, n in zip(batches, points, strict=True) if n == 102]
+    stops = np.asarray(SETUP.rows.points)[campaign.visited]
+    way = [float(TRAVEL.minutes(*pair)[0]) for pair in zip(stops, stops[1:, None], strict=False)]
+    minutes = np.cumsum([TRAVEL.counting, *way])[points - 1]
+    reached = campaign.reached(st.TARGET, models)
+    return {
+        "reached": np.array(reached),
+        "minutes": np.append(minutes[points == reached], np.inf)[0],
+        "alarms": alarms,
+        "N": points.astype(float),
+        "worst": np.array([b.sd[:7].max() for b in batches]),
+        "variance": np.append(middle, np.nan)[0],
+        "mean": last.mean,
+        "sd": last.sd,
+        "low": last.low,
+        "high": last.high,
+        "truth": np.asarray(truth),
+        "converged": np.array(all(b.converged for b in batches), float),
+    }
+
+
+def save(part: str, arm: str, rows: list[Record]) -> None:
+    PARTIAL.mkdir(exist_ok=True)
+    arrays = {}
+    for name in rows[0]:
+        longest = max(np.size(row[name]) for row in rows)
+        parts = [np.atleast_1d(row[name]) for row in rows]
+        parts = [np.pad(v, (0, longest - len(v)), constant_values=np.nan) for v in parts]
+        arrays[f"{part}/{arm}/{name}"] = np.squeeze(np.array(parts), 1) if longest == 1 else parts
+    np.savez(PARTIAL / f"{part}-{arm}.npz".replace(" ", "_"), **arrays)
+    reached, alarms = (arrays[f"{part}/{arm}/{name}"] for name in ("reached", "alarms"))
+    alarms = np.array(alarms)[:, 1]
+    print(part, arm, "| reached", list(reached), "| alarms", list(alarms), flush=True)
+
+
+def ours(seed: int, settings: mg.Settings, expected=None, truth=None, models=None) -> Record:
+    models = [SETUP.three, SETUP.seven] if models is None else models
+    expected = SETUP.expected if expected is None else expected
+    beam = mg.Beam(expected, key=jax.random.key(seed))
+    key = jax.random.key(5000 + seed)
+    found = mg.run_campaign(beam, SETUP.rows, models, LIMIT, settings, key=key)
+    return record(found, SETUP.theta if truth is None else truth, len(models))
+
+
+def rival(seed: int, make: Callable[[int], Chooser], theta=None, limit: int = ROOM) -> Record:
+    theta = SETUP.theta if theta is None else theta
+    settings = SETUP.settings(mapped=False, size=ROOM)
+    beam = mg.Beam(mg.intensity(theta, SETUP.rows), key=jax.random.key(seed))
+    key, models = jax.random.key(5000 + seed), [SETUP.seven]
+    found = mg.run_campaign(beam, SETUP.rows, models, limit, settings, key=key, chooser=make(seed))
+    return record(found, theta, 1)
+
+
+def race() -> None:
+    arms = {
+        "full": SETUP.settings(),
+        "without adversary": SETUP.settings(adversary=0),
+        "without map": SETUP.settings(mapped=False),
+        "to the limit": SETUP.settings(target=0.0),  # never satisfied: for the efficiency
+    }
+    for arm, settings in arms.items():
+        models = None if settings.mapped else [SETUP.seven]
+        save("race", arm, [ours(seed, settings, models=models) for seed in SEEDS])
+    one = [SETUP.seven]
+    save("race", "without growth", [ours(s, SETUP.settings(), models=one) for s in SEEDS])
+    for arm, make in st.rivals(SETUP, kappa=KAPPA, size=ROOM).items():
+        save("race", arm, [rival(seed, make) for seed in SEEDS])
+
+
+def missing() -> None:
+    for arm, adversary in (("with adversary", 1), ("without adversary", 0)):
+        settings = SETUP.settings(adversary=adversary, stop=False)
+        for J8 in (0.1, 0.2, 0.3):
+            expected = st.with_j8(SETUP, J8)
+            save("missing", f"J8 {J8} {arm}", [ours(s, settings, expected) for s in SEEDS])
+        for height in (5.0, 10.0):
+            rows = []
+            for seed in SEEDS:
+                energy = np.random.default_rng([7, seed]).uniform(8, 45)
+                rows.append(ours(seed, settings, st.with_flat_mode(SETUP, energy, height)))
+            save("missing", f"flat {height:g} {arm}", rows)
+
+
+def null() -> None:
+    settings = SETUP.settings(stop=False)
+    for arm, shells, number in (("seven", 7, 100), ("three", 3, 40)):
+        rows = []
+        for seed in range(1000, 1000 + number):
+            theta = st.prior_truth(SETUP, rng=np.random.default_rng([13, seed]))
+            theta = theta.at[shells:7].set(0.0)
+            models = [SETUP.seven] if shells == 7 else [SETUP.three]
+            rows.append(ours(seed, settings, mg.intensity(theta, SETUP.rows), theta, models))
+        save("null", arm, rows)
+
+
+def prior() -> None:
+    for arm, shift, width in (("up", 1.0, 1.0), ("down", -1.0, 1.0), ("wide", 0.0, 1.5)):
+        setup = st.bench(shift=shift, width=width)
+        models = [setup.three, setup.seven]
+        save("prior", arm, [ours(s, setup.settings(), models=models) for s in SEEDS])
+
+
+def travel() -> None:
+    save("travel", "minutes", [ours(s, SETUP.settings(travel=TRAVEL)) for s in SEEDS])
+
+
+def tune() -> None:
+    truths = [st.prior_truth(SETUP, rng=np.random.default_rng([11, t])) for t in TRIALS]
+    for caution, adversary in ((0.0, 1), (0.3, 1), (1.0, 1), (1.0, 2)):
+        settings, rows = SETUP.settings(caution=caution, adversary=adversary, stop=False), []
+        for trial, theta in zip(TRIALS, truths, strict=True):
+            energy = np.random.default_rng([12, trial]).uniform(8, 45)
+            expected = st.with_flat_mode(SETUP, energy, 10.0, theta)
+            rows.append(ours(trial, settings, expected, theta))
+        save("tune", f"caution {caution} adversary {adversary}", rows)
+    for kappa in (1.0, 3.0, 10.0):
+        make = st.rivals(SETUP, kappa=kappa, size=ROOM)["GP-UCB"]
+        rows = [rival(t, make, truths[t], limit=240) for t in range(4)]
+        save("tune", f"kappa {kappa:g}", rows)
+        print("worst at the end", [row["worst"][-1].round(3) for row in rows], flush=True)
+
+
+def gpcam() -> None:
+    """The peer, with its own kernel, trained at every 60 points, on roots of counts."""
+    from gpcam import GPOptimizer  # pyright: ignore[reportMissingImports]
+
+    plane = np.stack(
+        [np.repeat(SETUP.length, st.ENERGIES) / 0.05, np.asarray(SETUP.rows.points[:, 2]) / 1.5], 1
+    )
+    candidates = list(plane)
+
+    def make(seed: int, acquisition: str) -> Chooser:
+        rng, trained = np.random.default_rng(seed), [0, None]
+
+        def choose(index, counts):
+            if len(index) == 0:
+                return rng.integers(len(plane), size=6)
+            x, y, chosen = plane[index], mg.ROOT.value(counts), []
+            for _ in range(6):
+                optimiser = GPOptimizer(
+                    x, y, init_hyperparameters=trained[1], noise_variances=np.ones(len(y))
+                )
+                if len(index) >= trained[0]:
+                    optimiser.train(method="local")
+                    trained[:] = len(index) + 60, optimiser.get_hyperparameters()
+                point = optimiser.ask(candidates, acquisition_function=acquisition)["x"]
+                place = int(np.argmin(((plane - np.ravel(point)[0:2]) ** 2).sum(axis=1)))
+                guess = optimiser.posterior_mean(plane[place][None])["m(x)"]
+                x, y = np.vstack([x, plane[place]]), np.append(y, np.ravel(guess)[0])
+                chosen.append(place)
+            return np.array(chosen)
+
+        return choose
+
+    for acquisition in ("variance", "ucb"):
+        rows = [rival(s, lambda seed, a=acquisition: make(seed, a)) for s in SEEDS]
+        save("race", f"gpCAM {acquisition}", rows)
+
+
+def finish() -> None:
+    arrays = {}
+    for path in sorted(PARTIAL.glob("*.npz")):
+        arrays.update(np.load(path))
+    small = {k: v.astype(np.float32) for k, v in arrays.items()}
+    np.savez_compressed(TARGET, **small)
+    print(hashlib.sha256(TARGET.read_bytes()).hexdigest(), TARGET.name, TARGET.stat().st_size)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=["run", "finish"])
+    parser.add_argument("parts", nargs="*")
+    arguments = parser.parse_args()
+    known = {f.__name__: f for f in (race, missing, null, prior, travel, tune, gpcam)}
+    if arguments.what == "finish":
+        finish()
+    for part in arguments.parts:
+        known[part]()
+
+
+if __name__ == "__main__":
+    main()
