@@ -481,15 +481,26 @@ def test_bad_requests_are_refused(unchecked):
 def test_bet_is_fair_if_the_model_is_true():
     """The mean of p1/p0 over all counts, drawn from p0, is 1; for two counts of one batch, too."""
     rng = some(7)
-    predicted = rng.gamma(3, 2, size=(50, 2))
+    predicted = rng.gamma(30, 0.2, size=(50, 2))
     mean, var = np.array([5.0, 0.1]), np.array([40.0, 3.0])
     grid = np.array(list(product(range(120), repeat=2)), float)
+    assert mg.map_odds(grid[700], mean, var, predicted)[1] != 0
     p0 = np.exp(stats.poisson.logpmf(grid[:, None, :], predicted).sum(axis=2)).mean(axis=1)
     odds = np.array([mg.map_odds(n, mean, var, predicted) for n in grid[::1]])
     assert p0.sum() == pytest.approx(1, abs=1e-6)
     assert p0 @ np.exp(odds.sum(axis=1)) == pytest.approx(1, abs=1e-6)
     capital = np.array([mg.Gambler().bet(row).log_capital for row in odds])
     assert p0 @ np.exp(capital) == pytest.approx(1, abs=1e-6)
+
+
+def test_no_bet_where_hardly_any_particle_is_left():
+    """A count of 40, which one particle in a hundred expects, leaves nothing to predict with."""
+    predicted = np.full((100, 2), 3.0)
+    predicted[0] = 40.0
+    odds = mg.map_odds(np.array([40.0, 3.0]), np.full(2, 5.0), np.full(2, 9.0), predicted)
+    assert odds[1] == 0 != odds[0]
+    same = mg.map_odds(np.array([3.0, 3.0]), np.full(2, 5.0), np.full(2, 9.0), predicted)
+    assert same[1] != 0
 
 
 def test_gamblers_seldom_win_against_the_truth():
@@ -532,7 +543,7 @@ def campaign():
 
 def test_campaign_grows_and_finds_the_couplings(campaign):
     last = campaign.batches[-1]
-    assert len(campaign.alarms) == 1
+    assert len(campaign.alarms) == 1 and not campaign.lost
     assert campaign.reached(0.02, 2) == len(campaign.visited) <= 96
     assert last.sd[:7].max() < 0.02
     assert np.abs((last.mean - np.asarray(THETA)) / last.sd).max() < 4

@@ -5,7 +5,9 @@ model (all its particles), and p1 of the map, which knows counts only. A gambler
 capital on p1/p0 each time. If the model is true, the capital is a martingale, and the chance that
 it ever reaches 20 is at most 1/20 (Ville 1939), however points are chosen and however often one
 looks. So a model that has lost by 20 to 1 is left: for one with more couplings or, if there is
-none, with the verdict that something is missing.
+none, with the verdict that something is missing. Before that verdict, and before the couplings are
+called known, the posterior is computed once more from the prior, so that particles that were led
+astray are not taken for a wrong model or a certain one.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 from scipy.stats import nbinom, poisson
 
 from dy33lib.magnons.counts import Rows, check_index, simulate_counts
@@ -25,6 +27,8 @@ from dy33lib.magnons.posterior import Model, Particles, pack, sample_prior, smc_
 
 SHARES = np.array([0.02, 0.1, 0.5])  # of the capital put on the map; one gambler each
 ODDS = 20.0
+MARGIN = 3.0  # of log evidence, beyond which the second look is believed
+EFFECTIVE = 0.05  # share of the particles without which there is no bet
 
 
 class Beam:
@@ -72,22 +76,36 @@ class Batch(NamedTuple):
         counts: what was counted there.
         model: number of the model in use when they were chosen.
         log_capital: of the gambler against that model, after the batch.
-        mean: posterior means of all parameters.
-        sd: posterior standard deviations.
-        low: lower ends of the 90 % intervals.
-        high: upper ends.
-        converged: whether the particles reached the posterior.
+        theta: particles of the posterior after the batch.
+        converged: whether they reached it.
     """
 
     chosen: Int[np.ndarray, " b"]
     counts: Float[np.ndarray, " b"]
     model: int
     log_capital: float
-    mean: Float[np.ndarray, " d"]
-    sd: Float[np.ndarray, " d"]
-    low: Float[np.ndarray, " d"]
-    high: Float[np.ndarray, " d"]
+    theta: Float[np.ndarray, "M d"]
     converged: bool
+
+    @property
+    def mean(self) -> Float[np.ndarray, " d"]:
+        """Posterior means."""
+        return self.theta.mean(axis=0)
+
+    @property
+    def sd(self) -> Float[np.ndarray, " d"]:
+        """Posterior standard deviations."""
+        return self.theta.std(axis=0)
+
+    @property
+    def low(self) -> Float[np.ndarray, " d"]:
+        """Lower ends of the 90 % intervals."""
+        return np.quantile(self.theta, 0.05, axis=0)
+
+    @property
+    def high(self) -> Float[np.ndarray, " d"]:
+        """Upper ends of the 90 % intervals."""
+        return np.quantile(self.theta, 0.95, axis=0)
 
 
 class Campaign(NamedTuple):
@@ -97,12 +115,15 @@ class Campaign(NamedTuple):
         batches: one after the other.
         alarms: after how many points each model was given up; the last number is that of "something
             is missing", if there are as many as models.
+        lost: after how many points the particles turned out to have lost the peak of the posterior:
+            new ones, from the prior, found far more evidence, and replaced them.
         particles: the last posterior.
         spectrum: the last map of counts; None if there was none.
     """
 
     batches: list[Batch]
     alarms: list[int]
+    lost: list[int]
     particles: Particles
     spectrum: Map | None
 
@@ -142,7 +163,8 @@ def map_odds(
 
     p1 is a negative binomial law with the map's mean m (at least half a count) and the variance
     m + P; p0 the mean of Poisson laws over the particles, each weighted by how well it has
-    predicted the counts of the batch so far.
+    predicted the counts of the batch so far. Where less than a twentieth of the particles
+    is left effective, p0 would be a guess, and there is no bet: the result is 0.
 
     Args:
         counts: what was counted.
@@ -155,7 +177,10 @@ def map_odds(
     bold = nbinom.logpmf(counts, size, size / (size + level))
     each = np.cumsum(poisson.logpmf(counts[None], predicted), axis=1)
     so_far = logsumexp(each, axis=0) - np.log(len(predicted))
-    return bold - np.diff(so_far, prepend=0.0)
+    before = np.concatenate([np.zeros((len(each), 1)), each[:, :-1]], axis=1)
+    share = softmax(before, axis=0)
+    certain = 1 / (share**2).sum(axis=0) >= EFFECTIVE * len(predicted)
+    return np.where(certain, bold - np.diff(so_far, prepend=0.0), 0.0)
 
 
 class Gambler(NamedTuple):
@@ -246,7 +271,8 @@ def run_campaign(
     particles, gambler = start[number], Gambler()
     spectrum = empty_map(rows.points, settings.kernel, settings.size) if settings.mapped else None
     known = False
-    index, counts, batches, alarms = np.zeros(0, int), np.zeros(0), [], []
+    index, counts = np.zeros(0, int), np.zeros(0)
+    batches, alarms, lost = [], [], []
     while len(index) + settings.batch <= limit and len(alarms) < len(models):
         model = models[number]
         if chooser is None:
@@ -264,24 +290,30 @@ def run_campaign(
         old = pack(rows, index, counts, settings.size).weight
         index, counts = np.append(index, chosen), np.append(counts, found)
         data = pack(rows, index, counts, settings.size)
-        key, sub = jax.random.split(key)
+        key, sub, again = jax.random.split(key, 3)
+        particles = smc_update(particles, data, old, model, key=sub)
         capital, used = gambler.log_capital, number
-        if growing and capital >= np.log(ODDS):
+        alarm = growing and capital >= np.log(ODDS)
+        largest = number == len(models) - 1
+        seems = bool(particles.sd[:-2].max() < settings.target) and not known
+        if largest and (alarm or seems):
+            second = smc_update(start[number], data, 0 * old, model, key=again)
+            if second.log_evidence > particles.log_evidence + MARGIN:
+                particles, alarm, gambler = second, False, Gambler()
+                lost.append(len(index))
+        if alarm:
             alarms.append(len(index))
             gambler = Gambler()
             if number + 1 < len(models):
                 number += 1
-                particles, old = start[number], 0 * old
-        particles = smc_update(particles, data, old, models[number], key=sub)
-        low, high = np.quantile(particles.theta, [0.05, 0.95], axis=0)
-        mean, sd = np.asarray(particles.theta.mean(axis=0)), np.asarray(particles.sd)
-        converged = bool(particles.converged)
-        batches.append(Batch(chosen, found, used, capital, mean, sd, low, high, converged))
+                particles = smc_update(start[number], data, 0 * old, models[number], key=again)
+        theta, converged = np.asarray(particles.theta), bool(particles.converged)
+        batches.append(Batch(chosen, found, used, capital, theta, converged))
         last = number == len(models) - 1 and used == number
-        known = last and bool(sd[:-2].max() < settings.target)
+        known = last and bool(batches[-1].sd[:-2].max() < settings.target)
         if known and settings.stop:
             break
-    return Campaign(batches, alarms, particles, spectrum)
+    return Campaign(batches, alarms, lost, particles, spectrum)
 
 
 def next_batch(

@@ -63,18 +63,19 @@ def prior_kernel(
     if energies < 2 or C % energies or C // energies < 2:
         raise ValueError(f"energies must divide the {C} candidates into a grid, got {energies}")
     theta = sample_prior(model, draws, key=key).theta
-    spectra = transform(jax.vmap(rates, (0, None))(theta, rows)).reshape(draws, -1, energies)
+    spectra = np.asarray(transform(_intensities(theta, rows))).reshape(draws, -1, energies)
     deviation = spectra - spectra.mean()
     variance = (deviation**2).mean()
     along_q = (deviation[:, 1:] * deviation[:, :-1]).mean() / variance
     along_E = (deviation[:, :, 1:] * deviation[:, :, :-1]).mean() / variance
-    points = rows.points.reshape(-1, energies, 3)
-    step_q = jnp.linalg.norm(points[1:, 0, :2] - points[:-1, 0, :2], axis=1).mean()
+    points = np.asarray(rows.points).reshape(-1, energies, 3)
+    step_q = np.linalg.norm(points[1:, 0, :2] - points[:-1, 0, :2], axis=1).mean()
     step_E = points[0, 1, 2] - points[0, 0, 2]
-    lengths = (
-        step / jnp.sqrt(-2 * jnp.log(r)) for step, r in ((step_q, along_q), (step_E, along_E))
-    )
-    return Kernel(*(float(v) for v in (spectra.mean(), jnp.sqrt(variance), *lengths)))
+    lengths = (step / np.sqrt(-2 * np.log(r)) for step, r in ((step_q, along_q), (step_E, along_E)))
+    return Kernel(*(float(v) for v in (spectra.mean(), np.sqrt(variance), *lengths)))
+
+
+_intensities = jax.jit(jax.vmap(rates, (0, None)))
 
 
 class Map(NamedTuple):

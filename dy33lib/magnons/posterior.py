@@ -120,6 +120,9 @@ def pack(rows: Rows, index: Int[np.ndarray, " N"], counts: Float[np.ndarray, " N
     return Data(rows.take(jnp.asarray(padded)), jnp.asarray(values), jnp.asarray(weight))
 
 
+_lowest = jax.jit(jax.vmap(lowest_energy, (0, None)))
+
+
 def sample_prior(model: Model, size: int, *, key: Array) -> Particles:
     """Particles before any data, all of them stable.
 
@@ -134,8 +137,8 @@ def sample_prior(model: Model, size: int, *, key: Array) -> Particles:
     if bool((model.sd < 0).any()):
         raise ValueError(f"sd must be at least 0, got {float(model.sd.min())}")
     z = jax.random.normal(key, (20 * size, len(model.mean)))
-    stable = jax.vmap(lambda t: lowest_energy(t, model.guard) >= 0)(model.theta(z))
-    z = z[stable][:size]
+    stable = _lowest(model.theta(z), model.guard) >= 0
+    z = jnp.asarray(np.asarray(z)[np.asarray(stable)][:size])
     if len(z) < size:
         raise ValueError("mean and sd leave hardly any stable parameters")
     zero = jnp.zeros(())
@@ -199,9 +202,11 @@ def smc_update(
         kept = _systematic(step * gain, draw)
         t, z, base, gain = t + step, z[kept], base[kept], gain[kept]
         first, second = jax.random.randint(pairs, (2, MOVES, M), 0, M)
-        # Most steps have the best size for a normal law, some are short, for narrow ridges.
-        length = jnp.where(jax.random.uniform(sizes, (MOVES, M, 1)) < 0.6, 1.0, 0.3)
-        leap = length * 2.38 / jnp.sqrt(2 * d) * (z[first] - z[second])
+        # Most steps have the best size for a normal law, some are short, for narrow ridges, and
+        # some lead from one peak of the posterior to another.
+        kind = jax.random.uniform(sizes, (MOVES, M, 1))
+        length = 2.38 / jnp.sqrt(2 * d) * jnp.where(kind < 0.6, 1.0, 0.3)
+        leap = jnp.where(kind < 0.9, length, 1.0) * (z[first] - z[second])
         leap += 1e-4 * jax.random.normal(noise, leap.shape)
         toss = jnp.log(jax.random.uniform(tosses, (MOVES, M)))
 

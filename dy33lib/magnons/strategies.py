@@ -49,7 +49,7 @@ def log_normal_variance(state: Map) -> Float[Array, " C"]:
     """Log of the variance of exp(f), f the mapped logarithm: (e^P - 1) e^(2 m + P).
 
     The criterion of log-Gaussian processes for triple-axis spectrometers (Teixeira Parente et al.,
-    Commun. Phys. 6, 246, 2023), without their cost of travel and their estimate of background.
+    Nat. Commun. 14, 2246, 2023), without their cost of travel and their estimate of background.
     """
     var = jnp.maximum(state.var, 1e-12)
     return jnp.log(jnp.expm1(var)) + 2 * state.mean + var
