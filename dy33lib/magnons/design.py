@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dy33lib.magnons.counts import Rows, check_index, intensity, rates
-from dy33lib.magnons.kalman import Map, downdate_anomalies
+from dy33lib.magnons.kalman import Map
 from dy33lib.magnons.layer import finite
 
 
@@ -161,20 +161,25 @@ def _greedy(theta, predicted, points, free, request, travel):
     n, M = theta.shape[1] - 2, theta.shape[0]
     noise = predicted.mean(axis=0)
     asked = jnp.where(free[None], theta[:, :n], 0.0)
-    joint = jnp.concatenate([asked, predicted], axis=1)
+    J, I = asked - asked.mean(axis=0, keepdims=True), predicted - noise[None]  # noqa: E741
 
-    def choose(carry, forced):
-        joint, here = carry
-        J, counts = joint[:, :n], joint[:, n:]
-        variance = (counts**2).mean(axis=0)
-        gain = ((J.T @ counts / M) ** 2).sum(axis=0) / (variance + noise)
+    # The ensemble's covariance after each choice, as `kalman_downdate` would make it, without a
+    # pass through all particles and candidates: one row for each point, as in the map.
+    def choose(carry, request):
+        cross, variance, rows, here = carry
+        number, forced = request
+        gain = (cross**2).sum(axis=0) / (variance + noise)
         best = jnp.argmax(gain / travel.minutes(here, points))
         index = jnp.where(forced < 0, best, forced)
-        joint = downdate_anomalies(joint, n + index, noise[index])
-        return (joint, points[index]), index
+        row = I[:, index] @ I / M - rows[:, index] @ rows
+        total = variance[index] + noise[index]
+        cross = cross - jnp.outer(cross[:, index], row) / total
+        rows = rows.at[number].set(row / jnp.sqrt(total))
+        return (cross, variance - row**2 / total, rows, points[index]), index
 
-    start = joint - joint.mean(axis=0, keepdims=True), request.start
-    return jax.lax.scan(choose, start, request.forced)[1]
+    b = len(request.forced)
+    start = J.T @ I / M, (I**2).mean(axis=0), jnp.zeros((b, len(noise))), request.start
+    return jax.lax.scan(choose, start, (jnp.arange(b), request.forced))[1]
 
 
 def select(
@@ -192,8 +197,9 @@ def select(
 
     For a candidate with the intensities I_m of the particles the expected drop of the sum of
     variances is sum_j cov(J_j, I)^2 / (var(I) + mean(I)), the gain of a Kalman filter with Poisson
-    noise. After each choice the ensemble is downdated (:func:`.kalman_downdate`), so that the
-    next point of the batch does not ask the same question again.
+    noise. After each choice the covariance is that of the downdated ensemble
+    (:func:`.kalman_downdate`), so that the next point of the batch does not ask
+    the same question again.
 
     Args:
         theta: particles, of equal weight.

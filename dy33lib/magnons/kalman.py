@@ -37,7 +37,7 @@ def prior_kernel(
     model: Model,
     rows: Rows,
     energies: int,
-    transform: Callable[[Array], Array] = jnp.asarray,
+    transform: Callable = jnp.asarray,
     *,
     key: Array,
     draws: int = 100,
@@ -48,7 +48,7 @@ def prior_kernel(
         model: the prior.
         rows: the candidates, as :func:`.candidate_grid` orders them.
         energies: number of energies at each wave vector.
-        transform: of the intensities, for maps of roots or logarithms.
+        transform: of the array of intensities, for maps of roots or logarithms.
         key: for the draws.
         draws: number of spectra.
 
@@ -181,15 +181,9 @@ def kalman_downdate(
     if isinstance(index, int):
         check_index(np.array([index]), ensemble.shape[1])
     mean = ensemble.mean(axis=0, keepdims=True)
-    return mean + downdate_anomalies(ensemble - mean, index, noise)
-
-
-def downdate_anomalies(
-    anomalies: Float[Array, "M D"], index: Int[Array, ""] | int, noise: Float[Array, ""] | float
-) -> Float[Array, "M D"]:
-    """:func:`kalman_downdate` of deviations from the mean."""
+    anomalies = ensemble - mean
     column = anomalies[:, index]
     variance = jnp.mean(column**2)
     gain = column @ anomalies / anomalies.shape[0] / (variance + noise)
     half = 1 / (1 + jnp.sqrt(noise / (variance + noise)))
-    return anomalies - half * jnp.outer(column, gain)
+    return mean + anomalies - half * jnp.outer(column, gain)

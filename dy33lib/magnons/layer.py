@@ -6,10 +6,11 @@ of a ferromagnet with two equal sites is a matrix of two rows, and its modes are
 the counter-phase precession of A and B:
 
 .. math::
-    E_\pm(h, k) = \Delta + S\,[J_s(h,k) - J_s(0) - J_o(0) \pm J_o(h,k)]
+    E_\pm = \Delta + S\,[J_s - J_s(0) - J_o(0) \pm J_o]
 
-where J_s and J_o are the sums of J cos(phase) over the neighbours on the same and the other
-sublattice. Energies are linear in the couplings: every mode has a row of coefficients.
+where J_s and J_o, functions of (h, k), are the sums of J cos(phase) over the neighbours on the
+same and the other sublattice. Energies are linear in the couplings: every mode has a row of
+coefficients.
 """
 
 from typing import NamedTuple
@@ -96,8 +97,9 @@ def mode_rows(
         raise ValueError(f"J must have 1 to {len(SHELLS)} couplings, got {count}")
     same, other = [], []
     for shell in SHELLS[:count]:
-        wave = jnp.cos(2 * jnp.pi * hk @ jnp.asarray(shell.bonds.T)).sum(axis=-1)
-        number = len(shell.bonds)
+        number = len(shell.bonds)  # signs of u and v are summed over: a product of two cosines
+        h, k = 2 * jnp.pi * shell.u * hk[..., 0], 2 * jnp.pi * shell.v * hk[..., 1]
+        wave = number * jnp.cos(h) * jnp.cos(k)
         nothing = jnp.zeros_like(wave)
         same.append(layer.spin * ((wave if shell.same else nothing) - number))
         other.append(layer.spin * (nothing if shell.same else wave))
@@ -144,8 +146,8 @@ def polarisation(
     two sites of a cell interfere.
 
     Returns:
-        The factor 1 + (Q_b/Q)^2, and c = cos(2 pi L dz): in-phase precession has the weight 1 + c,
-        counter-phase 1 - c.
+        The factor 1 + (Q_b/Q)^2, and the cosine c of 2 pi L dz. In-phase precession has the weight
+        1 + c, counter-phase 1 - c.
     """
     a, b, c = layer.lattice
     square = (hk[..., 0] / a) ** 2 + (hk[..., 1] / b) ** 2 + (L / c) ** 2
