@@ -44,7 +44,7 @@ class Shell(NamedTuple):
         return np.array([(x * self.u, y * self.v) for x, y in signs], float)
 
 
-# J1 to J7 as they are numbered for CrSBr, and J8, which the truth of section 8 may have.
+# J1 to J7 as they are numbered for CrSBr, and J8, which a sample may have beyond them.
 SHELLS = (
     Shell(1, 0),
     Shell(0.5, 0.5),
