@@ -639,6 +639,21 @@ def test_bad_campaigns_are_refused(unchecked):
     for limit in (5, 97):
         with pytest.raises(ValueError, match=rf"limit must be .* \(6\) and 96, got {limit}"):
             mg.run_campaign(beam, ROWS, [FULL], limit, SMALL, key=KEY)
+    for changes, message in (
+        ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"adversary": 7}, r"adversary must be between 0 and the batch \(6\), got 7"),
+        ({"caution": -1.0}, "caution must be at least 0, got -1.0"),
+        ({"kernel": mg.Kernel(length_q=0.0)}, "kernel must have positive sd and lengths"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mg.run_campaign(beam, ROWS, [FULL], 12, SMALL._replace(**changes), key=KEY)
+    for number in (0, 13):
+
+        def choose(index, counts, number=number):
+            return np.zeros(number, int)
+
+        with pytest.raises(ValueError, match=f"chooser must return 1 to 12 points, got {number}"):
+            mg.run_campaign(beam, ROWS, [FULL], 12, SMALL, key=KEY, chooser=choose)
     with pytest.raises(ValueError, match="expected must be at least 0, got -1"):
         mg.Beam(jnp.array([-1.0]), key=KEY)
     with pytest.raises(ValueError, match="index must name one of 357 candidates, got 999"):

@@ -254,12 +254,23 @@ def run_campaign(
         chooser: another strategy; it gets the points and counts so far and returns the next points.
 
     Raises:
-        ValueError: if there is no model; if the limit is below one batch or above the room; as in
-            :func:`.select`.
+        ValueError: if there is no model; if the limit is below one batch or above the room; if a
+            setting or the number of points from the chooser is impossible; as in :func:`.select`.
     """
     settings = Settings() if settings is None else settings
     if not models:
         raise ValueError("models must not be empty")
+    if not 1 <= settings.batch:
+        raise ValueError(f"batch must be at least 1, got {settings.batch}")
+    if not 0 <= settings.adversary <= settings.batch:
+        raise ValueError(
+            f"adversary must be between 0 and the batch ({settings.batch}), "
+            f"got {settings.adversary}"
+        )
+    if not settings.caution >= 0:
+        raise ValueError(f"caution must be at least 0, got {settings.caution}")
+    if not all(value > 0 for value in settings.kernel[1:]):
+        raise ValueError(f"kernel must have positive sd and lengths, got {settings.kernel}")
     if not settings.batch <= limit <= settings.size:
         raise ValueError(
             f"limit must be between one batch ({settings.batch}) and {settings.size}, got {limit}"
@@ -279,6 +290,10 @@ def run_campaign(
             chosen = next_batch(particles, spectrum, rows, model, index, settings, known)
         else:
             chosen = np.asarray(chooser(index, counts))
+            if not 1 <= len(chosen) <= limit - len(index):
+                raise ValueError(
+                    f"chooser must return 1 to {limit - len(index)} points, got {len(chosen)}"
+                )
         found = beam.count(chosen)
         if spectrum is not None:
             before = np.asarray(spectrum.mean[chosen]), np.asarray(spectrum.var[chosen])
