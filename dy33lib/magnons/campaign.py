@@ -2,9 +2,12 @@
 
 The alarm is a bet against the model. Before each count two predictions exist: p0 of the physical
 model (all its particles), and p1 of the map, which knows counts only. A gambler puts a share of the
-capital on p1/p0 each time. If the model is true, the capital is a martingale, and the chance that
-it ever reaches 20 is at most 1/20 (Ville 1939), however points are chosen and however often one
-looks. So a model that has lost by 20 to 1 is left: for one with more couplings or, if there is
+capital on p1/p0 each time. If the model is true, with parameters drawn from its prior, the capital
+is a martingale, and the chance that it ever reaches 20 is at most 1/20 (Ville 1939), however points
+are chosen and however often one looks. (Particles give p0 approximately, and a void bet starts
+anew: what is left of the guarantee is measured.)
+
+So a model that has lost by 20 to 1 is left: for one with more couplings or, if there is
 none, with the verdict that something is missing. Before that verdict, and before the couplings are
 called known, the posterior is computed once more from the prior, so that particles that were led
 astray are not taken for a wrong model or a certain one.
