@@ -68,6 +68,9 @@ class Claim:
             return "holds" if self.holds else "does not hold"
         return "UNEXPECTEDLY HOLDS" if self.holds else "FAILS"
 
+    def _ipython_display_(self) -> None:
+        """Nothing under a cell that ends with a claim: last digits differ between machines."""
+
 
 @dataclass
 class Ledger:
