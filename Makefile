@@ -11,7 +11,7 @@ WORKERS ?= 2
 SOURCES := dy33lib tests tools scripts benchmarks book/_ext
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test lint twins unit notebooks built notebook new-chapter readme bench lock clean
+.PHONY: help book serve test lint twins unit notebooks elsewhere built notebook new-chapter readme bench lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -56,6 +56,9 @@ unit: .venv/ready ## tests of the library and the tools
 notebooks: .venv/ready ## execute every notebook and compare its outputs; one of them twice
 	$(BIN)/pytest -p no:jaxtyping -o addopts="" -W default --nbval --nbval-current-env --nbval-cell-timeout 600 -n $(WORKERS) --dist loadscope book
 	$(BIN)/python -m tools.execute --check book/ch01-neural-scaling-laws.ipynb
+
+elsewhere: .venv/ready ## compare the notebooks as run with other vector instructions, which round otherwise
+	XLA_FLAGS=--xla_cpu_max_isa=AVX2 OPENBLAS_CORETYPE=Haswell $(BIN)/pytest -p no:jaxtyping -o addopts="" -W default --nbval --nbval-current-env --nbval-cell-timeout 600 -n $(WORKERS) --dist loadscope book
 
 built: book ## links, and the pages in a browser
 	$(BIN)/pytest -m built -rs

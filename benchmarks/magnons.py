@@ -126,10 +126,17 @@ def ours() -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
     )
     rival = study.rivals(setup, kappa=10.0)["log-GP"](0)
     rival(done.visited, done.counts)
+    rng = np.random.default_rng(0)
     choice = {
         "ours": best(
             lambda: next_batch(
-                done.particles, done.spectrum, setup.rows, setup.seven, done.visited, settings
+                done.particles,
+                done.spectrum,
+                setup.rows,
+                setup.seven,
+                done.visited,
+                settings,
+                rng=rng,
             ),
             5,
         ),

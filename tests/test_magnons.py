@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from dy33lib import magnons as mg
+from dy33lib.magnons import campaign as campaign_module
 from dy33lib.magnons.counts import rates
 
 J = jnp.array([-1.9, -3.4, -1.7, -0.1, -0.1, 0.35, -0.3])
@@ -364,6 +365,9 @@ def test_bad_kalman_input_is_refused(unchecked):
         mg.kalman_downdate(jnp.ones((4, 2)), 0, 0.0)
     with pytest.raises(ValueError, match="index must name one of 2 candidates, got 2"):
         mg.kalman_downdate(jnp.ones((4, 2)), 2, 1.0)
+    for kernel in (mg.Kernel(sd=0.0), mg.Kernel(length_E=-1.0), mg.Kernel(mean=np.nan)):
+        with pytest.raises(ValueError, match=r"kernel must be finite.*, got Kernel"):
+            mg.gp_map(POINTS, np.array([1]), np.array([1.0]), kernel)
     with pytest.raises(ValueError, match="energies must divide the 357 candidates"):
         mg.prior_kernel(FULL, ROWS, 10, key=KEY)
 
@@ -407,17 +411,37 @@ def test_selection_takes_the_largest_drop_of_variance():
     """Against the covariance of all particles and candidates, conditioned by hand."""
     cloud = mg.sample_prior(FULL, 200, key=KEY)
     predicted = np.asarray(mg.predict(cloud.theta, ROWS))
-    joint = np.cov(np.concatenate([cloud.theta[:, :7], predicted], 1), rowvar=False, bias=True)
-    noise, chosen = predicted.mean(axis=0), []
-    for _ in range(4):
-        gain = (joint[:7, 7:] ** 2).sum(axis=0) / (np.diag(joint)[7:] + noise)
-        best = int(gain.argmax())
-        column = joint[:, 7 + best].copy()
-        joint -= np.outer(column, column) / (column[7 + best] + noise[best])
-        chosen.append(best)
-    assert mg.select(cloud.theta, ROWS, 4).tolist() == chosen
+    all_of_it = np.concatenate([cloud.theta[:, :7], predicted], axis=1)
+    noise, points, start = predicted.mean(axis=0), np.asarray(POINTS), np.asarray(POINTS[100])
+    for travel in (None, mg.Travel(counting=5.0, h=40.0, k=40.0, E=0.4)):
+        joint, stops, chosen = np.cov(all_of_it, rowvar=False, bias=True), [start], []
+        for _ in range(6):
+            gain = (joint[:7, 7:] ** 2).sum(axis=0) / (np.diag(joint)[7:] + noise)
+            if travel is not None:
+                moves = np.abs(points[:, None] - np.array(stops)) * (40.0, 40.0, 0.4)
+                gain /= 5.0 + moves.max(axis=2).min(axis=1)
+            best = int(gain.argmax())
+            column = joint[:, 7 + best].copy()
+            joint -= np.outer(column, column) / (column[7 + best] + noise[best])
+            chosen.append(best), stops.append(points[best])
+        found = mg.select(cloud.theta, ROWS, 6, travel=travel, start=POINTS[100]).tolist()
+        assert sorted(found) == sorted(chosen)
+        assert travel is not None or found == chosen
     forced = mg.select(cloud.theta, ROWS, 3, forced=(5,)).tolist()
     assert forced[0] == 5 and len(forced) == 3
+
+
+def test_the_control_rule_asks_where_the_model_is_least_certain():
+    """Against the covariance of all intensities, conditioned by hand."""
+    cloud = mg.sample_prior(FULL, 200, key=KEY)
+    predicted = np.asarray(mg.predict(cloud.theta, ROWS))
+    joint, noise, chosen = np.cov(predicted, rowvar=False, bias=True), predicted.mean(axis=0), []
+    for _ in range(3):
+        best = int((np.diag(joint) / noise).argmax())
+        joint = joint - np.outer(joint[best], joint[best]) / (joint[best, best] + noise[best])
+        chosen.append(best)
+    assert mg.select(cloud.theta, ROWS, 3, rule="spectrum").tolist() == chosen
+    assert mg.select(cloud.theta, ROWS, 3).tolist() != chosen
 
 
 def test_selection_counts_minutes():
@@ -428,15 +452,28 @@ def test_selection_counts_minutes():
     slow = mg.Travel(counting=1.0, h=1e4, k=1e4, E=1e3)
     near = mg.select(cloud.theta, ROWS, 5, travel=slow, start=start)
 
-    def way(chosen):
-        stops = jnp.concatenate([start[None], POINTS[chosen]])
-        return sum(float(slow.minutes(a, b[None])[0]) for a, b in pairwise(stops))
+    def way(chosen, travel):
+        stops = jnp.concatenate([start[None], POINTS[jnp.asarray(chosen)]])
+        return sum(float(travel.minutes(a, b[None])[0]) for a, b in pairwise(stops))
 
-    assert way(near) < way(free) / 10
+    assert way(near, slow) < way(free, slow) / 10
+    cheap = mg.Travel(counting=5.0, h=1.0, k=1.0, E=0.1)
+    found = mg.select(cloud.theta, ROWS, 5, travel=cheap, start=start).tolist()
+    quickest = min(way(p, cheap) for p in permutations(found))
+    assert way(found, cheap) == pytest.approx(quickest)
+    assert way(sorted(found), cheap) > quickest + 0.1
     assert float(slow.minutes(start, start[None])[0]) == 1.0
     assert mg.Travel(2.0, h=3.0, k=1.0, E=0.1).minutes(
         jnp.zeros(3), jnp.array([[1.0, 2.0, 40.0]])
     ).tolist() == [6.0]
+
+
+def test_many_points_are_visited_by_the_nearest():
+    """Nine points on a line, from 3.2: each next one is the nearest that is left."""
+    line = np.zeros((9, 3))
+    line[:, 0] = np.arange(9)
+    order = mg.Travel(h=1.0).order(np.array([3.2, 0, 0]), line)
+    assert order.tolist() == [3, 2, 1, 0, 4, 5, 6, 7, 8]
 
 
 def test_frozen_couplings_do_not_count():
@@ -467,6 +504,11 @@ def test_bad_requests_are_refused(unchecked):
         mg.select(theta, ROWS, 1, forced=(1, 2))
     with pytest.raises(ValueError, match="index must name one of 357 candidates, got 400"):
         mg.select(theta, ROWS, 1, forced=(400,))
+    with pytest.raises(ValueError, match=r"rule must be one of .*, got 'best'"):
+        mg.select(theta, ROWS, 1, rule="best")
+    for travel in (mg.Travel(counting=0.0), mg.Travel(h=-1.0), mg.Travel(E=np.inf)):
+        with pytest.raises(ValueError, match=r"travel must be positive.*, got Travel"):
+            mg.select(theta, ROWS, 1, travel=travel)
     with pytest.raises(ValueError, match="theta must be finite"):
         mg.select(theta.at[0, 0].set(jnp.nan), ROWS, 1)
     with pytest.raises(ValueError, match="counts_per_point must be at least 0"):
@@ -570,7 +612,7 @@ def test_campaign_repeats():
 
 
 def test_something_missing_is_noticed():
-    """J8 of 0.5 meV, and no alarm before its counts are known."""
+    """A sample with J8 = -0.5 meV. The campaign ends with the verdict."""
     rows = mg.measurement_rows(POINTS, 8)
     truth = jnp.array([*J, -0.5, np.log(20.0), np.log(2.0)])
     beam = mg.Beam(mg.intensity(truth, rows), key=KEY)
@@ -578,6 +620,84 @@ def test_something_missing_is_noticed():
     found = mg.run_campaign(beam, ROWS, [FULL], 96, settings, key=KEY)
     assert len(found.alarms) == 1
     assert found.alarms[0] == len(found.visited)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_missing_raises_no_alarm(seed):
+    """Samples from the prior, all the way from the small model to the end of the doubts."""
+    z = mg.sample_prior(FULL, 4, key=jax.random.key(100 + seed)).theta[0]
+    beam = mg.Beam(mg.intensity(z, ROWS), key=jax.random.key(seed))
+    settings = SMALL._replace(stop=False)
+    found = mg.run_campaign(beam, ROWS, [THREE, FULL], 60, settings, key=KEY)
+    assert len(found.alarms) <= 1
+
+
+@pytest.fixture
+def astray(monkeypatch):
+    """Particles that sit in a wrong place, all alike, with less evidence than there is to find."""
+    update = campaign_module.smc_update
+
+    def anew(model, data, size, key):
+        draw, key = jax.random.split(key)
+        return update(mg.sample_prior(model, size, key=draw), data, 0 * data.weight, model, key=key)
+
+    def set_loss(loss):
+        def lead(particles, data, old, model, *, key):
+            found = update(particles, data, old, model, key=key)
+            z = (1e-6 * found.z).at[:, -1].add(1.5)  # three times the background
+            evidence = found.log_evidence - loss
+            return found._replace(z=z, theta=model.theta(z), log_evidence=evidence)
+
+        monkeypatch.setattr(campaign_module, "smc_update", lead)
+
+    monkeypatch.setattr(campaign_module, "_anew", anew)
+    return set_loss
+
+
+def test_a_second_look_replaces_lost_particles(astray):
+    """Before couplings are called known, if the evidence says so by more than the margin."""
+    beam = mg.Beam(mg.intensity(THETA, ROWS), key=KEY)
+    for loss, lost in ((50.0, [6]), (0.0, [])):
+        astray(loss)
+        found = mg.run_campaign(beam, ROWS, [FULL], 6, SMALL, key=KEY)
+        assert found.lost == lost
+        assert (float(found.particles.sd[0]) > 1e-3) == bool(lost)
+
+
+def test_a_second_look_takes_an_alarm_back(astray):
+    """Lost bets of lost particles are void; of particles as good as new ones, an alarm."""
+    beam = mg.Beam(mg.intensity(THETA, ROWS), key=KEY)
+    settings = SMALL._replace(target=0.0)
+    astray(1e6)
+    found = mg.run_campaign(beam, ROWS, [FULL], 36, settings, key=KEY)
+    capital = np.array([b.log_capital for b in found.batches])
+    assert found.alarms == []
+    assert found.lost == found.points[capital >= np.log(20)].tolist() != []
+    astray(-1e6)
+    found = mg.run_campaign(beam, ROWS, [FULL], 36, settings, key=KEY)
+    assert len(found.alarms) == 1 and found.lost == []
+
+
+def test_void_bets_take_back_gains_only():
+    """Otherwise each second look would give the gamblers another chance."""
+    won, lost = mg.Gambler().bet(np.array([5.0])), mg.Gambler().bet(np.array([-5.0]))
+    assert won.log_capital > 0 > lost.log_capital
+    assert won.void().log_capital == pytest.approx(0)
+    assert lost.void().log_capital == lost.log_capital
+
+
+def test_a_blind_adversary_draws_its_points():
+    beam = mg.Beam(mg.intensity(THETA, ROWS), key=KEY)
+    runs = [
+        mg.run_campaign(beam, ROWS, [FULL], 48, settings, key=KEY).visited
+        for settings in [SMALL._replace(adversary=6, blind=True, target=0.0)] * 2
+        + [SMALL._replace(adversary=6, target=0.0)]
+    ]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert len(set(runs[2].tolist())) == 48  # the other one spreads its points
+    step = np.abs(np.diff(np.sort(runs[0])))
+    assert np.ptp(runs[0]) > 300 and step.max() < 60
+    assert (runs[0] != runs[2]).mean() > 0.9
 
 
 def test_known_couplings_leave_all_points_to_the_adversary():
@@ -643,7 +763,7 @@ def test_bad_campaigns_are_refused(unchecked):
         ({"batch": 0}, "batch must be at least 1, got 0"),
         ({"adversary": 7}, r"adversary must be between 0 and the batch \(6\), got 7"),
         ({"caution": -1.0}, "caution must be at least 0, got -1.0"),
-        ({"kernel": mg.Kernel(length_q=0.0)}, "kernel must have positive sd and lengths"),
+        ({"kernel": mg.Kernel(length_q=0.0)}, "kernel must be finite, with positive sd"),
     ):
         with pytest.raises(ValueError, match=message):
             mg.run_campaign(beam, ROWS, [FULL], 12, SMALL._replace(**changes), key=KEY)

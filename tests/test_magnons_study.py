@@ -59,18 +59,18 @@ def test_bad_couplings_are_refused(unchecked):
 def test_shipped_campaign_is_found_again(setup):
     """Particles are chaotic: another processor may choose other points after some batches.
 
-    The first batch is the same, the number of points similar (54 to 72 over ten seeds), and both
+    The first batch is the same, the number of points similar (54 to 60 over ten seeds), and both
     posteriors agree within their widths.
     """
     stored = load_shipped("magnons_study")
-    beam = mg.Beam(setup.expected, key=jax.random.key(200))
+    beam = mg.Beam(setup.expected, key=jax.random.key(300))
     found = mg.run_campaign(
         beam,
         setup.rows,
         [setup.three, setup.seven],
         150,
         setup.settings(),
-        key=jax.random.key(5200),
+        key=jax.random.key(5300),
     )
     assert found.reached(study.TARGET, 2) == pytest.approx(stored["race/full/reached"][0], abs=24)
     last = found.batches[-1]
@@ -84,6 +84,8 @@ def test_shipped_campaign_is_found_again(setup):
 def test_shipped_arms_have_all_their_seeds():
     stored = load_shipped("magnons_study")
     arms = {name.rsplit("/", 1)[0] for name in stored}
+    assert stored["margin/again/log_evidence"].shape == (10, 20)
+    arms.remove("margin/again")
     for part in ("race", "missing", "null", "prior", "travel", "tune"):
         assert any(arm.startswith(part + "/") for arm in arms)
     for arm in arms:

@@ -4,13 +4,15 @@ The alarm is a bet against the model. Before each count two predictions exist: p
 model (all its particles), and p1 of the map, which knows counts only. A gambler puts a share of the
 capital on p1/p0 each time. If the model is true, with parameters drawn from its prior, the capital
 is a martingale, and the chance that it ever reaches 20 is at most 1/20 (Ville 1939), however points
-are chosen and however often one looks. (Particles give p0 approximately, and a void bet starts
-anew: what is left of the guarantee is measured.)
+are chosen and however often one looks. (Particles give p0 approximately, and a void bet leaves at
+most the capital of the start: what is left of the guarantee is measured.)
 
 So a model that has lost by 20 to 1 is left: for one with more couplings or, if there is
 none, with the verdict that something is missing. Before that verdict, and before the couplings are
-called known, the posterior is computed once more from the prior, so that particles that were led
-astray are not taken for a wrong model or a certain one.
+called known, the posterior is computed once more from new particles of the prior, so that particles
+that were led astray are not taken for a wrong model or a certain one. (The evidence scatters from
+one set of 512 particles to the next by about 2 in its logarithm, so that some second looks win by
+chance. That does no harm to the posterior, which both sets follow; an alarm is put off.)
 """
 
 from collections.abc import Callable, Sequence
@@ -24,13 +26,14 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import nbinom, poisson
 
 from dy33lib.magnons.counts import Rows, check_index, simulate_counts
-from dy33lib.magnons.design import Travel, disagreement, predict, select
+from dy33lib.magnons.design import Rule, Travel, disagreement, predict, select
 from dy33lib.magnons.kalman import Kernel, Map, empty_map, kalman_step
-from dy33lib.magnons.posterior import Model, Particles, pack, sample_prior, smc_update
+from dy33lib.magnons.posterior import Data, Model, Particles, pack, sample_prior, smc_update
 
 SHARES = np.array([0.02, 0.1, 0.5])  # of the capital put on the map; one gambler each
 ODDS = 20.0
 MARGIN = 3.0  # of log evidence, beyond which the second look is believed
+FAINTEST = 0.5  # counts: the map's mean may be lower, even negative; the rate it bets on is not
 EFFECTIVE = 0.05  # share of the particles without which there is no bet
 
 
@@ -146,9 +149,10 @@ class Campaign(NamedTuple):
         return np.cumsum([len(b.chosen) for b in self.batches])
 
     def reached(self, target: float, models: int) -> float:
-        """Points until every coupling of the largest model has a standard deviation below a target.
+        """Points until every coupling of the largest model first has a smaller standard deviation.
 
-        Infinite if that did not happen.
+        Infinite if that did not happen. (A campaign that goes on may be less certain again, after a
+        second look; one that stops has had it.)
         """
         for N, batch in zip(self.points, self.batches, strict=True):
             if batch.model == models - 1 and batch.sd[:-2].max() < target:
@@ -166,8 +170,9 @@ def map_odds(
 
     p1 is a negative binomial law with the map's mean m (at least half a count) and the variance
     m + P; p0 the mean of Poisson laws over the particles, each weighted by how well it has
-    predicted the counts of the batch so far. Where less than a twentieth of the particles
-    is left effective, p0 would be a guess, and there is no bet: the result is 0.
+    predicted the counts of the batch so far. (The map is that before the batch: the bet on its last
+    counts is less informed than it could be, but not unfair.) Where less than a twentieth of the
+    particles is left effective, p0 would be a guess, and there is no bet: the result is 0.
 
     Args:
         counts: what was counted.
@@ -175,7 +180,7 @@ def map_odds(
         var: the map's variances before.
         predicted: intensities of the particles.
     """
-    level, spread = np.maximum(mean, 0.5), np.maximum(var, 1e-6)
+    level, spread = np.maximum(mean, FAINTEST), np.maximum(var, 1e-6)
     size = level**2 / spread
     bold = nbinom.logpmf(counts, size, size / (size + level))
     each = np.cumsum(poisson.logpmf(counts[None], predicted), axis=1)
@@ -196,6 +201,10 @@ class Gambler(NamedTuple):
         gains = np.logaddexp(np.log1p(-SHARES)[:, None], np.log(SHARES)[:, None] + odds)
         return Gambler(self.logs + gains.sum(axis=1))
 
+    def void(self) -> "Gambler":
+        """After bets that count no more: gains are taken back, losses stay."""
+        return Gambler() if self.log_capital > 0 else self
+
     @property
     def log_capital(self) -> float:
         """Of all three together, who started with a third each."""
@@ -210,6 +219,8 @@ class Settings(NamedTuple):
         adversary: of these, points where map and model may disagree most. Once the target is
             reached all points are the adversary's.
         caution: weight of the map's uncertainty in that choice, see :func:`.disagreement`.
+        blind: a control: the adversary's points are drawn at random instead.
+        rule: what the other points should tell about, see :func:`.select`.
         mapped: whether there is a map; without one there is no alarm, and the last model is used
             from the start.
         particles: number of them.
@@ -223,6 +234,8 @@ class Settings(NamedTuple):
     batch: int = 6
     adversary: int = 1
     caution: float = 1.0
+    blind: bool = False
+    rule: Rule = "couplings"
     mapped: bool = True
     particles: int = 512
     size: int = 160
@@ -272,17 +285,15 @@ def run_campaign(
         )
     if not settings.caution >= 0:
         raise ValueError(f"caution must be at least 0, got {settings.caution}")
-    if not all(value > 0 for value in settings.kernel[1:]):
-        raise ValueError(f"kernel must have positive sd and lengths, got {settings.kernel}")
     if not settings.batch <= limit <= settings.size:
         raise ValueError(
             f"limit must be between one batch ({settings.batch}) and {settings.size}, got {limit}"
         )
     growing = settings.mapped
     number = 0 if growing else len(models) - 1
-    key, draw = jax.random.split(key)
-    start = [sample_prior(m, settings.particles, key=draw) for m in models]
-    particles, gambler = start[number], Gambler()
+    key, draw, dice = jax.random.split(key, 3)
+    particles = sample_prior(models[number], settings.particles, key=draw)
+    gambler, rng = Gambler(), np.random.default_rng(np.asarray(jax.random.key_data(dice)))
     spectrum = empty_map(rows.points, settings.kernel, settings.size) if settings.mapped else None
     known = False
     index, counts = np.zeros(0, int), np.zeros(0)
@@ -290,7 +301,7 @@ def run_campaign(
     while len(index) + settings.batch <= limit and len(alarms) < len(models):
         model = models[number]
         if chooser is None:
-            chosen = next_batch(particles, spectrum, rows, model, index, settings, known)
+            chosen = next_batch(particles, spectrum, rows, model, index, settings, known, rng=rng)
         else:
             chosen = np.asarray(chooser(index, counts))
             if not 1 <= len(chosen) <= limit - len(index):
@@ -315,16 +326,16 @@ def run_campaign(
         largest = number == len(models) - 1
         seems = bool(particles.sd[:-2].max() < settings.target) and not known
         if largest and (alarm or seems):
-            second = smc_update(start[number], data, 0 * old, model, key=again)
+            second = _anew(model, data, settings.particles, again)
             if second.log_evidence > particles.log_evidence + MARGIN:
-                particles, alarm, gambler = second, False, Gambler()
+                particles, alarm, gambler = second, False, gambler.void()
                 lost.append(len(index))
         if alarm:
             alarms.append(len(index))
             gambler = Gambler()
             if number + 1 < len(models):
                 number += 1
-                particles = smc_update(start[number], data, 0 * old, models[number], key=again)
+                particles = _anew(models[number], data, settings.particles, again)
         theta, converged = np.asarray(particles.theta), bool(particles.converged)
         batches.append(Batch(chosen, found, used, capital, theta, converged))
         last = number == len(models) - 1 and used == number
@@ -332,6 +343,13 @@ def run_campaign(
         if known and settings.stop:
             break
     return Campaign(batches, alarms, lost, particles, spectrum)
+
+
+def _anew(model: Model, data: Data, size: int, key: Array) -> Particles:
+    """The posterior of all data, from new particles of the prior."""
+    draw, key = jax.random.split(key)
+    start = sample_prior(model, size, key=draw)
+    return smc_update(start, data, 0 * data.weight, model, key=key)
 
 
 def next_batch(
@@ -342,6 +360,8 @@ def next_batch(
     visited: Int[np.ndarray, " N"],
     settings: Settings,
     known: bool = False,
+    *,
+    rng: np.random.Generator,
 ) -> Int[np.ndarray, " b"]:
     """The next batch: points of the adversary, spread apart by the map, then those of the model.
 
@@ -353,12 +373,16 @@ def next_batch(
         visited: where was measured so far.
         settings: of the campaign.
         known: whether the couplings are known; if so, all points are the adversary's.
+        rng: for a blind adversary.
     """
     predicted = predict(particles.theta, rows)
     forced, guess, mean = [], spectrum, predicted.mean(axis=0)
     doubts = settings.batch if known and settings.adversary else settings.adversary
     while guess is not None and len(forced) < doubts:
-        worst = jnp.argmax(disagreement(guess, mean, settings.caution))
+        if settings.blind:
+            worst = jnp.asarray(rng.integers(len(mean)))
+        else:
+            worst = jnp.argmax(disagreement(guess, mean, settings.caution))
         forced.append(int(worst))
         args = worst, guess.mean[worst], mean[worst]
         guess = kalman_step(guess, rows.points, *args, settings.kernel)
@@ -367,6 +391,7 @@ def next_batch(
         particles.theta,
         rows,
         settings.batch,
+        rule=settings.rule,
         predicted=predicted,
         free=model.free,
         forced=tuple(forced),

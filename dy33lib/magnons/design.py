@@ -1,7 +1,8 @@
 """Where to count next: Fisher information, the best possible design, choices on the way."""
 
 from functools import partial
-from typing import NamedTuple
+from itertools import permutations
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 from dy33lib.magnons.counts import Rows, check_index, intensity, rates
 from dy33lib.magnons.kalman import Map
 from dy33lib.magnons.layer import finite
+
+Rule = Literal["couplings", "spectrum"]
 
 
 class Travel(NamedTuple):
@@ -32,6 +35,23 @@ class Travel(NamedTuple):
         """Time until the count at each point is done (min)."""
         speeds = jnp.stack([jnp.asarray(v, float) for v in (self.h, self.k, self.E)])
         return self.counting + jnp.max(jnp.abs(points - start[None]) * speeds[None], axis=1)
+
+    def order(
+        self, start: Float[np.ndarray, " 3"], points: Float[np.ndarray, "b 3"]
+    ) -> Int[np.ndarray, " b"]:
+        """In which order points are visited soonest; above seven, always the nearest next."""
+        stops = np.concatenate([start[None], points])
+        moves = np.abs(stops[:, None] - stops[None]) * (self.h, self.k, self.E)
+        way = moves.max(axis=2)
+        if len(points) <= 7:
+            tours = np.array(list(permutations(range(1, len(stops)))))
+            legs = np.concatenate([np.zeros((len(tours), 1), int), tours], axis=1)
+            return tours[way[legs[:, :-1], legs[:, 1:]].sum(axis=1).argmin()] - 1
+        tour, left = [0], set(range(1, len(stops)))
+        while left:
+            tour.append(min(left, key=lambda i: (way[tour[-1], i], i)))
+            left.remove(tour[-1])
+        return np.array(tour[1:]) - 1
 
 
 class Optimum(NamedTuple):
@@ -154,6 +174,7 @@ class _Request(NamedTuple):
 
     forced: Int[Array, " b"]  # -1: choose
     start: Float[Array, " 3"]
+    spectrum: Bool[Array, ""]  # the rule
 
 
 @jax.jit
@@ -165,20 +186,23 @@ def _greedy(theta, predicted, points, free, request, travel):
 
     # The ensemble's covariance after each choice, as `kalman_downdate` would make it, without a
     # pass through all particles and candidates: one row for each point, as in the map.
-    def choose(carry, request):
-        cross, variance, rows, here = carry
-        number, forced = request
+    def choose(carry, place):
+        cross, variance, rows, near = carry
+        number, forced = place
         gain = (cross**2).sum(axis=0) / (variance + noise)
-        best = jnp.argmax(gain / travel.minutes(here, points))
+        gain = jnp.where(request.spectrum, 0.5 * jnp.log1p(variance / noise), gain)
+        best = jnp.argmax(gain / near)
         index = jnp.where(forced < 0, best, forced)
         row = I[:, index] @ I / M - rows[:, index] @ rows
         total = variance[index] + noise[index]
         cross = cross - jnp.outer(cross[:, index], row) / total
         rows = rows.at[number].set(row / jnp.sqrt(total))
-        return (cross, variance - row**2 / total, rows, points[index]), index
+        near = jnp.minimum(near, travel.minutes(points[index], points))
+        return (cross, variance - row**2 / total, rows, near), index
 
     b = len(request.forced)
-    start = J.T @ I / M, (I**2).mean(axis=0), jnp.zeros((b, len(noise))), request.start
+    near = travel.minutes(request.start, points)
+    start = J.T @ I / M, (I**2).mean(axis=0), jnp.zeros((b, len(noise))), near
     return jax.lax.scan(choose, start, (jnp.arange(b), request.forced))[1]
 
 
@@ -187,6 +211,7 @@ def select(
     rows: Rows,
     batch: int,
     *,
+    rule: Rule = "couplings",
     predicted: Float[Array, "M C"] | None = None,
     free: Bool[Array, " n"] | None = None,
     forced: tuple[int, ...] = (),
@@ -205,15 +230,21 @@ def select(
         theta: particles, of equal weight.
         rows: the candidates.
         batch: how many points.
+        rule: "couplings" is the gain above; "spectrum" is that of information about anything,
+            ln(1 + var(I) / mean(I)) / 2, a control that asks where the model is least certain.
         predicted: intensities of the particles, if at hand.
         free: which couplings count; by default all.
-        forced: points that have to be in the batch, first; for the adversary.
-        travel: if given, the drop per minute counts, from point to point.
+        forced: points that have to be in the batch, for the adversary; first unless there is
+            `travel`.
+        travel: if given, the drop per minute counts, from the nearest of `start` and the points
+            chosen before, and the batch is put into the order that takes least time.
         start: where the spectrometer stands (h, k, E); by default at the first candidate.
 
     Raises:
         ValueError: if the batch is not positive or larger than the number of candidates; if more
-            points are forced than it has, or one is not a candidate; if theta is not finite.
+            points are forced than it has, or one is not a candidate; if theta is not finite; if
+            there is no such rule; if a time of travel is negative or not finite, or that of
+            counting not positive.
     """
     C = rows.points.shape[0]
     if not 1 <= batch <= C:
@@ -222,11 +253,20 @@ def select(
         raise ValueError(f"forced must be at most {batch} points, got {len(forced)}")
     check_index(np.asarray(forced, int), C)
     finite("theta", theta)
+    if rule not in get_args(Rule):
+        raise ValueError(f"rule must be one of {get_args(Rule)}, got {rule!r}")
     predicted = predict(theta, rows) if predicted is None else predicted
     free = jnp.ones(theta.shape[1] - 2, bool) if free is None else free
     request = _Request(
         jnp.asarray((*forced, *[-1] * (batch - len(forced)))),
         rows.points[0] if start is None else start,
+        jnp.asarray(rule == "spectrum"),
     )
     pace = Travel() if travel is None else travel
-    return _greedy(theta, predicted, rows.points, free, request, pace)
+    if not (np.isfinite(pace).all() and pace.counting > 0 and min(pace) >= 0):
+        raise ValueError(f"travel must be positive for counting, at least 0 for moves, got {pace}")
+    chosen = _greedy(theta, predicted, rows.points, free, request, pace)
+    if travel is None:
+        return chosen
+    order = travel.order(np.asarray(request.start), np.asarray(rows.points[chosen]))
+    return chosen[jnp.asarray(order)]

@@ -104,7 +104,13 @@ def covariance(
 
 
 def empty_map(points: Float[Array, "C 3"], kernel: Kernel, size: int) -> Map:
-    """The map before any data, with room for `size` measurements."""
+    """The map before any data, with room for `size` measurements.
+
+    Raises:
+        ValueError: if the kernel's mean is not finite, or its sd or a length not positive.
+    """
+    if not (np.isfinite(kernel).all() and min(kernel[1:]) > 0):
+        raise ValueError(f"kernel must be finite, with positive sd and lengths, got {kernel}")
     C = points.shape[0]
     flat = jnp.full(C, float(kernel.mean))
     return Map(flat, jnp.full(C, float(kernel.sd**2)), jnp.zeros((size, C)), jnp.zeros((), int))
@@ -146,7 +152,7 @@ def gp_map(
 
     Raises:
         ValueError: if a count is negative or not whole; if a point is not a candidate; if a
-            variance is not positive.
+            variance is not positive; as in :func:`empty_map`.
     """
     check_counts(counts)
     check_index(index, points.shape[0])

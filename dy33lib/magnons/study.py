@@ -119,9 +119,11 @@ def with_flat_mode(
     return rates(setup.theta if theta is None else theta, rows) + height * line
 
 
-def prior_truth(setup: Bench, *, rng: np.random.Generator) -> Float[Array, " d"]:
-    """Parameters drawn from the prior of the large model, stable ones."""
-    model = setup.seven
+def prior_truth(
+    setup: Bench, model: Model | None = None, *, rng: np.random.Generator
+) -> Float[Array, " d"]:
+    """Parameters drawn from the prior of a model, by default the large one; stable ones."""
+    model = setup.seven if model is None else model
     while True:
         theta = model.mean + model.sd * jnp.asarray(rng.normal(size=len(model.mean)))
         if float(lowest_energy(theta, model.guard)) >= 0:
