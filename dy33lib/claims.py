@@ -194,6 +194,9 @@ class Ledger:
         return claims_table(self.claims)
 
 
+MANY = 20  # values are listed up to here; the machine-readable twin has them all
+
+
 def claims_table(claims: Sequence[Claim], caption: str = "What this run measured") -> str:
     """An accessible HTML table of claims."""
     head = "".join(
@@ -205,8 +208,11 @@ def claims_table(claims: Sequence[Claim], caption: str = "What this run measured
         kind = {"holds": "yes", "does not hold": "no"}.get(c.verdict, "wrong")
         seeds = ""
         if c.samples:
+            few = len(c.samples) <= MANY
             values = ", ".join(_number(v, c.digits) for v in c.samples)
-            seeds = f'<br><span class="dy33-samples">each: {values}</span>'
+            low, high = (_number(f(c.samples), c.digits) for f in (min, max))
+            each = f"each: {values}" if few else f"{len(c.samples)} values, {low} to {high}"
+            seeds = f'<br><span class="dy33-samples">{each}</span>'
         middle = [f"<td>{html.escape(t)}</td>" for t in (c.source, c.target)]
         middle.append(f'<td><span class="dy33-value">{html.escape(c.value)}</span>{seeds}</td>')
         rows.append(

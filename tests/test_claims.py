@@ -207,6 +207,16 @@ def test_a_cell_that_ends_with_a_claim_shows_nothing():
     assert show(Ledger("ch99", [made(low=1)]))[0]
 
 
+def test_many_values_are_summed_up():
+    ledger = Ledger("ch99")
+    ledger.claim("few", np.arange(20.0).tolist(), source="ours", low=0)
+    ledger.claim("many", np.arange(21.0).tolist(), source="ours", low=0)
+    page = ledger._repr_html_()
+    assert "17, 18, 19<" in page
+    assert "21 values, 0 to 20<" in page
+    assert "17, 18, 19, 20" not in page
+
+
 def test_an_empty_ledger_does_not_close():
     with pytest.raises(ClaimError, match="ch99 makes no claim"):
         Ledger("ch99").close()
