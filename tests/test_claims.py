@@ -211,7 +211,7 @@ def test_many_values_are_summed_up():
     ledger = Ledger("ch99")
     ledger.claim("few", np.arange(20.0).tolist(), source="ours", low=0)
     ledger.claim("many", np.arange(21.0).tolist(), source="ours", low=0)
-    page = ledger._repr_html_()
+    page = ledger.to_html()
     assert "17, 18, 19<" in page
     assert "21 values, 0 to 20<" in page
     assert "17, 18, 19, 20" not in page
