@@ -1,0 +1,43 @@
+r"""The density of states of Potts models, rare states included, by networks and exactly.
+
+The files go from the model to what is read off it: `potts` (energies), `exact` (the density of
+states of small lattices; the infinite lattice), `canonical` (reweighting, transition point,
+interface tension), `network` (autoregressive networks with exact probabilities).
+
+References:
+    Wu, Wang and Zhang (2019), Phys. Rev. Lett. 122, 080602 (variational autoregressive networks);
+    Nicoli et al. (2020), Phys. Rev. E 101, 023304 (unbiased estimates from exact probabilities);
+    Berg and Neuhaus (1992), Phys. Rev. Lett. 68, 9 (the multicanonical ensemble);
+    Borgs and Janke (1992), J. Phys. I 2, 2011 (interface tension).
+"""
+
+from dy33lib.multicanonical.canonical import (
+    equal_height_beta,
+    equal_weight_beta,
+    interface_tension,
+    ln_z,
+    microcanonical_beta,
+    moments,
+    reweight,
+)
+from dy33lib.multicanonical.exact import Baxter, baxter, exact_dos
+from dy33lib.multicanonical.network import Decoder, log_prob, sample
+from dy33lib.multicanonical.potts import energies, potts_energy
+
+__all__ = [
+    "Baxter",
+    "Decoder",
+    "baxter",
+    "energies",
+    "equal_height_beta",
+    "equal_weight_beta",
+    "exact_dos",
+    "interface_tension",
+    "ln_z",
+    "log_prob",
+    "microcanonical_beta",
+    "moments",
+    "potts_energy",
+    "reweight",
+    "sample",
+]
