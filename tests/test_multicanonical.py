@@ -185,12 +185,12 @@ def test_bad_densities_are_refused(unchecked):
 # Network -----------------------------------------------------------------------------------------
 
 
-def shaken(decoder, seed=1):
+def shaken(decoder, seed=1, strength=1.0):
     """A new network draws evenly; this one does not."""
     keys = jax.random.split(jax.random.key(seed))
     weights = dict(decoder.weights)
     for k, name in zip(keys, ("out", "coupling"), strict=True):
-        weights[name] = jax.random.normal(k, weights[name].shape, jnp.float32)
+        weights[name] = strength * jax.random.normal(k, weights[name].shape, jnp.float32)
     return eqx.tree_at(lambda d: d.weights, decoder, weights)
 
 
@@ -246,3 +246,157 @@ def test_impossible_networks_are_refused(unchecked):
     ):
         with pytest.raises(ValueError, match=message):
             mc.Decoder(*arguments, key=KEY)
+
+
+# Windows and estimates ---------------------------------------------------------------------------
+
+
+def test_the_encoder_adds_up_to_one_and_names_the_nearest_window():
+    windows = mc.energy_windows(4, 20)
+    r = np.exp(mc.log_encoder(windows, 4))
+    assert r.shape == (33, 30)
+    np.testing.assert_allclose(r.sum(axis=1), 1)
+    nearest = np.abs(mc.energies(4)[:, None] - windows.centres).argmin(axis=1)
+    inside = mc.energies(4) < -4
+    assert np.abs(r.argmax(axis=1) - nearest)[inside].max() <= 3
+
+
+def test_windows_with_gaps_are_refused(unchecked):
+    with pytest.raises(ValueError, match="centres must cover the energies from -32 to -1, but"):
+        mc.energy_windows(4, 20, number=4)
+    for width in (0.0, np.nan):
+        with pytest.raises(ValueError, match=f"width must be positive and finite, got {width}"):
+            mc.energy_windows(4, 20, width=width)
+
+
+def drawn(decoder, windows, draws, seed):
+    """Energies, probabilities and windows of draws."""
+    window = np.repeat(np.arange(len(windows.centres)), draws // len(windows.centres))
+    z = jnp.asarray(windows.centres[window], jnp.float32)
+    _, E, ln_p = mc.sample(decoder, z, key=jax.random.key(seed))
+    return np.asarray(E, float), np.asarray(ln_p, float), window
+
+
+@pytest.mark.parametrize("windowed", [True, False])
+def test_estimates_are_unbiased_and_know_their_error(windowed):
+    """Forty estimates by an untrained network, whose draws do depend on z.
+
+    In the bins that each of them hits often, means are within 4 standard errors, and the scatter
+    is the stated error to 40 % (the chance scatter of a standard deviation of 40 is 11 %).
+    """
+    decoder = shaken(mc.Decoder(3, 3, 16, key=KEY), strength=0.05)
+    windows = mc.energy_windows(3, 3, 10)
+    exact, found = mc.exact_dos(3, 3), []
+    for seed in range(40):
+        one = windows if windowed else windows._replace(centres=windows.centres[4:5])
+        E, ln_p, window = drawn(decoder, one, 4000, seed)
+        rng = np.random.default_rng(seed)
+        chosen = (windows, window) if windowed else (None, None)
+        found.append(mc.estimate_dos(E, ln_p, 3, *chosen, rng=rng, resamples=100))
+    often = np.min([d.hits for d in found], axis=0) > 40
+    assert often.sum() >= 5
+    relative = np.exp(np.array([d.ln_g for d in found])[:, often] - exact[often]) - 1
+    z = relative.mean(axis=0) / (relative.std(axis=0, ddof=1) / np.sqrt(40))
+    assert np.abs(z).max() < 4
+    stated = np.mean([d.error[often] for d in found], axis=0)
+    np.testing.assert_allclose(relative.std(axis=0, ddof=1), stated, rtol=0.4)
+
+
+def test_empty_bins_are_said_to_be_empty():
+    E, ln_p = np.array([-18.0, -18.0, -4.0]), np.full(3, -9 * np.log(3))
+    found = mc.estimate_dos(E, ln_p, 3, rng=np.random.default_rng(0))
+    assert found.hits.tolist() == [2, *[0] * 13, 1, *[0] * 4]
+    assert found.ln_g[0] == pytest.approx(np.log(2 / 3 * 3**9))
+    assert np.isneginf(found.ln_g[found.hits == 0]).all()
+    assert np.isnan(found.error[found.hits == 0]).all()
+    assert np.isinf(found.error[14]) and np.isfinite(found.error[0])
+    assert found.ess[[0, 14, 3]].tolist() == [2, 1, 0]
+
+
+def test_bad_draws_are_refused(unchecked):
+    rng, windows = np.random.default_rng(0), mc.energy_windows(3, 3, 10)
+    one = np.zeros(1)
+    for E, ln_p, message in (
+        (np.zeros(2), one, "E and ln_p must be equally many, got 2 and 1"),
+        (np.zeros(0), np.zeros(0), "E and ln_p must be equally many, got 0 and 0"),
+        (one - 19, one, "E must be whole numbers from -18 to 0"),
+        (one - 0.5, one, "E must be whole numbers from -18 to 0"),
+        (one, one + np.nan, "ln_p must be finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mc.estimate_dos(E, ln_p, 3, rng=rng)
+    for window in (None, np.zeros(20, int)):
+        with pytest.raises(ValueError, match="window must name each of the 10 windows equally"):
+            mc.estimate_dos(np.zeros(20), np.zeros(20), 3, windows, window, rng=rng)
+
+
+# Training ----------------------------------------------------------------------------------------
+
+
+def test_canonical_training_finds_the_free_energy():
+    """<ln p + beta E> is never below -ln Z on average, and a trained network comes close."""
+    beta, exact = 1.0, mc.exact_dos(3, 5)
+    found = mc.train(mc.Decoder(3, 5, 16, key=KEY), "canonical", 200, batch=120, beta=beta, key=KEY)
+    z, window = found.latent(4000)
+    _, E, ln_p = mc.sample(found.decoder, z, key=jax.random.key(9))
+    gap = np.asarray(ln_p + beta * E) + mc.ln_z(exact, beta)
+    assert window is None
+    assert -4 * gap.std() / np.sqrt(4000) < gap.mean() < 0.02  # 0.0007 to 0.0013 in four runs
+    assert found.loss.shape == found.energy.shape == (200,)
+    assert found.energy[-20:].mean() / 9 == pytest.approx(mc.moments(exact, beta)[0], abs=0.1)
+
+
+@pytest.mark.parametrize("target", ["multicanonical", "windows"])
+def test_flat_training_visits_all_energies(target):
+    """4 x 4 sites, 20 colours: from the ground state to energy 0, in 200 steps of 120 draws."""
+    windows = mc.energy_windows(4, 20, 20) if target == "windows" else None
+    beta = None if windows else 1.57
+    found = mc.train(
+        mc.Decoder(4, 20, key=KEY), target, 200, batch=120, beta=beta, windows=windows, key=KEY
+    )
+    z, window = found.latent(8000)
+    _, E, ln_p = mc.sample(found.decoder, z, key=jax.random.key(9))
+    E, ln_p = np.asarray(E, float), np.asarray(ln_p, float)
+    dos = mc.estimate_dos(E, ln_p, 4, windows, window, rng=np.random.default_rng(0))
+    exact = mc.exact_dos(4, 20)
+    there = np.isfinite(exact) & (mc.energies(4) <= -2)
+    assert (dos.hits[there] > 0).all()
+    assert (
+        np.sqrt(np.mean((dos.ln_g[there] - exact[there]) ** 2)) < 0.25
+    )  # 0.06 to 0.11 in eight runs
+    assert mc.ln_z(dos.ln_g, 1.57) == pytest.approx(mc.ln_z(exact, 1.57), abs=0.1)
+
+
+def test_training_leaves_its_start_alone():
+    start = mc.Decoder(3, 4, 8, key=KEY)
+    before = {name: np.array(w) for name, w in start.weights.items()}
+    mc.train(start, "canonical", 10, batch=8, beta=1.0, key=KEY)
+    for name, w in start.weights.items():
+        np.testing.assert_array_equal(w, before[name])
+
+
+def test_impossible_trainings_are_refused(unchecked):
+    decoder, windows = mc.Decoder(3, 4, 8, key=KEY), mc.energy_windows(3, 4, 10)
+    broken = eqx.tree_at(lambda d: d.weights["out"], decoder, jnp.full((8, 1), jnp.nan))
+    for d, target, steps, changes, message in (
+        (decoder, "best", 10, {"beta": 1.0}, "target must be one of"),
+        (decoder, "canonical", 10, {}, "target 'canonical' needs windows or beta"),
+        (decoder, "windows", 10, {"beta": 1.0}, "target 'windows' needs windows or beta"),
+        (decoder, "canonical", 15, {"beta": 1.0}, "steps must be a multiple of 10, got 15"),
+        (decoder, "canonical", 10, {"beta": -1.0}, "beta must be positive and finite, got -1"),
+        (decoder, "canonical", 10, {"beta": 1.0, "rate": np.inf}, "rate must be positive and"),
+        (decoder, "windows", 10, {"windows": windows, "batch": 10}, "batch must be a multiple"),
+        (broken, "canonical", 10, {"beta": 1.0}, "decoder must have finite weights"),
+        (
+            decoder,
+            "windows",
+            10,
+            {"windows": windows._replace(centres=windows.centres[:5])},
+            "centres must cover",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mc.train(d, target, steps, key=KEY, **changes)  # pyright: ignore[reportArgumentType]
+    found = mc.train(decoder, "windows", 10, batch=20, windows=windows, key=KEY)
+    with pytest.raises(ValueError, match="draws must be a multiple of the 10 windows, got 15"):
+        found.latent(15)

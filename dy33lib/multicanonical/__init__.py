@@ -1,8 +1,9 @@
 r"""The density of states of Potts models, rare states included, by networks and exactly.
 
-The files go from the model to what is read off it: `potts` (energies), `exact` (the density of
-states of small lattices; the infinite lattice), `canonical` (reweighting, transition point,
-interface tension), `network` (autoregressive networks with exact probabilities).
+The files go from the model to its networks: `potts` (energies), `exact` (the density of states of
+small lattices; the infinite lattice), `canonical` (reweighting, transition point, interface
+tension), `network` (autoregressive networks with exact probabilities), `windows` (a latent number
+that tells which energies to draw), `training`, and `estimate` (from draws to densities).
 
 References:
     Wu, Wang and Zhang (2019), Phys. Rev. Lett. 122, 080602 (variational autoregressive networks);
@@ -20,24 +21,34 @@ from dy33lib.multicanonical.canonical import (
     moments,
     reweight,
 )
+from dy33lib.multicanonical.estimate import DensityOfStates, estimate_dos
 from dy33lib.multicanonical.exact import Baxter, baxter, exact_dos
 from dy33lib.multicanonical.network import Decoder, log_prob, sample
 from dy33lib.multicanonical.potts import energies, potts_energy
+from dy33lib.multicanonical.training import Trained, train
+from dy33lib.multicanonical.windows import Windows, energy_windows, log_encoder
 
 __all__ = [
     "Baxter",
     "Decoder",
+    "DensityOfStates",
+    "Trained",
+    "Windows",
     "baxter",
     "energies",
+    "energy_windows",
     "equal_height_beta",
     "equal_weight_beta",
+    "estimate_dos",
     "exact_dos",
     "interface_tension",
     "ln_z",
+    "log_encoder",
     "log_prob",
     "microcanonical_beta",
     "moments",
     "potts_energy",
     "reweight",
     "sample",
+    "train",
 ]
