@@ -53,12 +53,14 @@ twins: .venv/ready ## notebooks and their texts in step, README's table up to da
 unit: .venv/ready ## tests of the library and the tools
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not built"
 
+NBVAL = $(BIN)/pytest -p no:jaxtyping -o addopts="" -W default --nbval --nbval-current-env --nbval-cell-timeout 600 -n $(WORKERS) --dist loadscope book
+
 notebooks: .venv/ready ## execute every notebook and compare its outputs; one of them twice
-	$(BIN)/pytest -p no:jaxtyping -o addopts="" -W default --nbval --nbval-current-env --nbval-cell-timeout 600 -n $(WORKERS) --dist loadscope book
+	$(NBVAL)
 	$(BIN)/python -m tools.execute --check book/ch01-neural-scaling-laws.ipynb
 
 elsewhere: .venv/ready ## compare the notebooks as run with other vector instructions, which round otherwise
-	XLA_FLAGS=--xla_cpu_max_isa=AVX2 OPENBLAS_CORETYPE=Haswell $(BIN)/pytest -p no:jaxtyping -o addopts="" -W default --nbval --nbval-current-env --nbval-cell-timeout 600 -n $(WORKERS) --dist loadscope book
+	XLA_FLAGS=--xla_cpu_max_isa=AVX2 OPENBLAS_CORETYPE=Haswell $(NBVAL)
 
 built: book ## links, and the pages in a browser
 	$(BIN)/pytest -m built -rs

@@ -85,8 +85,11 @@ def test_density_of_states_obeys_its_sum_rule_and_counts_the_lowest_levels(L, q)
         assert np.isneginf(ln_g[[1, 2, 3, 5]]).all()
 
 
-def test_baxter_has_the_published_numbers():
-    """Borgs and Janke (1992), table 1: correlation lengths and twice the interface tensions."""
+def test_baxter_keeps_its_numbers():
+    """Values of the formulas, kept against accidents; the next test is the independent one.
+
+    It sees energies and ln Z, not correlation length and interface tension.
+    """
     for q, length, twice in ((10, 10.559519, 0.094701), (20, 2.695502, 0.370988)):
         found = mc.baxter(q)
         assert found.correlation_length == pytest.approx(length, abs=1e-6)

@@ -18,8 +18,7 @@ class DensityOfStates(NamedTuple):
 
     Attributes:
         ln_g: logarithm of the number of configurations; -inf where no draw had the energy.
-        error: its standard error from bootstrap; nan where empty, and 0 is never to be trusted
-            where there is but one draw: then it is inf.
+        error: its standard error from bootstrap; nan where empty, inf where there is one draw only.
         ess: effective number of draws, (sum w)^2 / sum w^2, within each bin.
         hits: number of draws.
     """
