@@ -3,7 +3,8 @@ r"""The density of states of Potts models, rare states included, by networks and
 The files go from the model to its networks: `potts` (energies), `exact` (the density of states of
 small lattices; the infinite lattice), `canonical` (reweighting, transition point, interface
 tension), `network` (autoregressive networks with exact probabilities), `windows` (a latent number
-that tells which energies to draw), `training`, and `estimate` (from draws to densities).
+that tells which energies to draw), `training`, `estimate` (from draws to densities), `chains`
+(Wang-Landau and multicanonical sampling, to compare with), and `study` (the chapter's runs).
 
 References:
     Wu, Wang and Zhang (2019), Phys. Rev. Lett. 122, 080602 (variational autoregressive networks);
@@ -15,11 +16,20 @@ References:
 from dy33lib.multicanonical.canonical import (
     equal_height_beta,
     equal_weight_beta,
+    finite_size_beta,
     interface_tension,
     ln_z,
     microcanonical_beta,
     moments,
     reweight,
+)
+from dy33lib.multicanonical.chains import (
+    Muca,
+    WangLandau,
+    independence_chain,
+    muca,
+    round_trips,
+    wang_landau,
 )
 from dy33lib.multicanonical.estimate import DensityOfStates, estimate_dos
 from dy33lib.multicanonical.exact import Baxter, baxter, exact_dos
@@ -32,7 +42,9 @@ __all__ = [
     "Baxter",
     "Decoder",
     "DensityOfStates",
+    "Muca",
     "Trained",
+    "WangLandau",
     "Windows",
     "baxter",
     "energies",
@@ -41,14 +53,19 @@ __all__ = [
     "equal_weight_beta",
     "estimate_dos",
     "exact_dos",
+    "finite_size_beta",
+    "independence_chain",
     "interface_tension",
     "ln_z",
     "log_encoder",
     "log_prob",
     "microcanonical_beta",
     "moments",
+    "muca",
     "potts_energy",
     "reweight",
+    "round_trips",
     "sample",
     "train",
+    "wang_landau",
 ]

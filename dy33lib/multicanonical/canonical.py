@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import root_scalar
 
-from dy33lib.multicanonical.potts import energies
+from dy33lib.multicanonical.exact import baxter
+from dy33lib.multicanonical.potts import check_size, energies
 
 
 def _lattice(ln_g: Float[np.ndarray, " E"]) -> tuple[int, Float[np.ndarray, " E"]]:
@@ -64,6 +65,20 @@ def _halves(ln_g: Float[np.ndarray, " E"], q: int):
 
 def _root(excess: Callable[[float], float]) -> float:
     return float(root_scalar(excess, bracket=(0.0, 50.0), xtol=1e-12).root)
+
+
+def finite_size_beta(L: int, q: int) -> float:
+    """Where ordered and disordered phases weigh about the same, from the infinite lattice.
+
+    beta_t - ln q / (N latent heat) of :func:`.baxter`: q ordered phases against one (Borgs and
+    Kotecky 1990, J. Stat. Phys. 61, 79). No simulation and no density of states is needed.
+
+    Raises:
+        ValueError: if L is below 3, or q not above 4.
+    """
+    check_size(L, q)
+    exact = baxter(q)
+    return exact.beta - float(np.log(q)) / (L * L * exact.latent_heat)
 
 
 def equal_weight_beta(ln_g: Float[np.ndarray, " E"], q: int, ratio: float = 1.0) -> float:
