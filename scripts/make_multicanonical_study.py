@@ -37,14 +37,14 @@ def jobs(part: str) -> dict[str, dict]:
     """Arguments of :func:`.study.run` by name."""
     found: dict[str, dict] = {}
     if part == "rates":
-        for rate in (3e-3, 6e-3, 1.2e-2, 2.4e-2):
+        for rate in (3e-3, 6e-3, 1.2e-2, 2.4e-2, 4.8e-2):
             for L, q in ((5, 200), (5, 20)):
                 for arm in ARMS:
                     for seed in TRIALS:
                         name = f"rates/{L}-{q} {arm} {rate:g}/{seed}"
                         found[name] = dict(L=L, q=q, target=arm, steps=400, seed=seed, rate=rate)
     if part == "plain-rates":
-        for rate in (1.5e-3, 3e-3, 6e-3):
+        for rate in (1.5e-3, 3e-3, 6e-3, 1.2e-2):
             for arm in ARMS:
                 for seed in TRIALS:
                     found[f"plain-rates/5-20 {arm} {rate:g}/{seed}"] = dict(

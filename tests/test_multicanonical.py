@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dy33lib import multicanonical as mc
+from dy33lib.multicanonical import study
 from dy33lib.multicanonical.potts import bonds
 
 KEY = jax.random.key(0)
@@ -403,3 +404,157 @@ def test_impossible_trainings_are_refused(unchecked):
     found = mc.train(decoder, "windows", 10, batch=20, windows=windows, key=KEY)
     with pytest.raises(ValueError, match="draws must be a multiple of the 10 windows, got 15"):
         found.latent(15)
+
+
+# Chains ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("neighbour", [0.0, 0.5, 0.9])
+def test_wang_landau_finds_the_exact_density_of_states(neighbour):
+    """Two million steps, any proposals: errors of 0.016 to 0.05 in nine runs.
+
+    Taking over a neighbour's colour without the ratio of proposals is wrong by more than 0.5.
+    """
+    exact = mc.exact_dos(4, 5)
+    found = mc.wang_landau(4, 5, 2_000_000, neighbour=neighbour, rng=np.random.default_rng(1))
+    there = np.isfinite(exact)
+    assert (np.isfinite(found.ln_g) == there).all()
+    assert np.sqrt(np.mean((found.ln_g[there] - exact[there]) ** 2)) < 0.1
+    assert np.logaddexp.reduce(found.ln_g) == pytest.approx(16 * np.log(5))
+    assert found.steps < 2_000_000
+    assert found.increment == pytest.approx(there.sum() / 2_000_000)
+
+
+def test_wang_landau_that_never_gets_flat_says_so():
+    found = mc.wang_landau(4, 20, 5_000, rng=np.random.default_rng(1))
+    assert found.steps == 5_000 and found.increment == 1.0
+
+
+@pytest.mark.parametrize("neighbour", [0.0, 0.5])
+def test_multicanonical_chains_correct_their_weights_and_know_their_error(neighbour):
+    """Weights that are wrong by up to 0.5; eight chains, 29 bins each.
+
+    Errors of 0.04 to 0.23, with neighbours' colours 0.03 to 0.09. Within two stated errors: 59 %
+    to 100 % of the bins, which are strongly correlated.
+    """
+    exact = mc.exact_dos(4, 20)
+    there = np.isfinite(exact)
+    guess = exact + 0.5 * np.sin(np.arange(33.0))
+    inside = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        found = mc.muca(guess, 20, 1_000_000, neighbour=neighbour, rng=rng)
+        far = found.ln_g[there] - exact[there]
+        assert np.sqrt(np.mean(far**2)) < (0.35 if neighbour == 0 else 0.15)
+        assert (found.visits[~there] == 0).all() and found.visits.sum() == 1_000_000
+        assert found.trips > (15 if neighbour == 0 else 100)
+        assert 0.2 < found.accepted < 0.6
+        inside.append(np.mean(np.abs(far) < 2 * found.error[there]))
+    assert np.mean(inside) > 0.85
+
+
+def test_multicanonical_chains_stay_out_of_empty_bins():
+    guess = mc.exact_dos(3, 4)
+    guess[-1] = -np.inf
+    found = mc.muca(guess, 4, 50_000, rng=np.random.default_rng(0))
+    assert found.visits[-1] == 0 and np.isneginf(found.ln_g[-1]) and np.isnan(found.error[-1])
+    assert (found.visits[np.isfinite(guess)] > 0).all()
+
+
+def test_flat_weights_visit_energies_as_often_as_there_are_states():
+    """With weight one everywhere all configurations are alike, of which g are enumerated."""
+    exact = mc.exact_dos(3, 3)
+    found = mc.muca(np.zeros(19), 3, 400_000, rng=np.random.default_rng(0))
+    common = np.exp(exact) > 100
+    share = np.exp(exact - 9 * np.log(3))
+    np.testing.assert_allclose(found.visits[common] / 400_000, share[common], rtol=0.1)
+
+
+def test_independent_draws_in_a_chain_have_the_weights_asked_for():
+    """Three states, drawn as 1 : 1 : 2, wanted as 4 : 1 : 1. Scatter of a share: 0.003."""
+    rng = np.random.default_rng(0)
+    drawn = rng.choice(3, p=[0.25, 0.25, 0.5], size=100_000)
+    ln_w = np.log(np.array([16.0, 4.0, 2.0]))[drawn]
+    held = mc.independence_chain(ln_w, rng)
+    share = np.bincount(drawn[held]) / len(held)
+    np.testing.assert_allclose(share, [4 / 6, 1 / 6, 1 / 6], atol=0.012)
+    assert (np.diff(held) >= 0).all() and held[0] == 0
+
+
+def test_round_trips_need_both_ends():
+    """4 x 4, q = 5: from -32 to -6 or above, and back."""
+    E = np.array([-20.0, -32, -10, -32, -7, -6, -2, -31, -5, -32, -20, -6])
+    assert mc.round_trips(E, 4, 5) == 2
+    assert mc.round_trips(E[:5], 4, 5) == 0
+
+
+def test_impossible_chains_are_refused(unchecked):
+    rng, guess = np.random.default_rng(0), mc.exact_dos(3, 4)
+    for L, q, steps, neighbour, message in (
+        (2, 3, 10, 0.5, "L must be at least 3, got 2"),
+        (3, 1, 10, 0.5, "q must be at least 2, got 1"),
+        (3, 3, 0, 0.5, "steps must be at least 1, got 0"),
+        (3, 3, 10, 1.0, r"neighbour must be at least 0 and below 1, got 1.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mc.wang_landau(L, q, steps, neighbour=neighbour, rng=rng)
+    with pytest.raises(ValueError, match=r"ln_g must have 2 L\^2 \+ 1 entries, got 7"):
+        mc.muca(np.zeros(7), 3, 100, rng=rng)
+    for bad in (np.where(guess > 9, np.nan, guess), np.where(guess < 2, -np.inf, guess)):
+        with pytest.raises(ValueError, match="ln_g must be numbers or -inf, and finite for the"):
+            mc.muca(bad, 4, 100, rng=rng)
+    with pytest.raises(ValueError, match="blocks must be from 2 to the 100 steps, got 1"):
+        mc.muca(guess, 4, 100, blocks=1, rng=rng)
+    for weights in (np.zeros(0), np.array([0.0, np.nan])):
+        with pytest.raises(ValueError, match="ln_w must be finite numbers, at least one"):
+            mc.independence_chain(weights, rng)
+
+
+def test_the_transition_of_finite_lattices_from_the_infinite_one(unchecked):
+    """Off by less than 0.002 where q = 100 or 200, by 0.007 where q = 20 on 6 x 6 sites."""
+    for L, q, within in ((4, 100, 0.004), (5, 100, 0.002), (5, 200, 0.001), (5, 20, 0.02)):
+        exact = mc.equal_weight_beta(mc.exact_dos(L, q), q)
+        assert mc.finite_size_beta(L, q) == pytest.approx(exact, abs=within)
+    with pytest.raises(ValueError, match="q must be above 4"):
+        mc.finite_size_beta(4, 3)
+
+
+# Study -------------------------------------------------------------------------------------------
+
+
+def test_scores_of_a_perfect_and_of_a_collapsed_estimate():
+    exact = mc.exact_dos(4, 20)
+    there, size = np.isfinite(exact), len(exact)
+    hits = np.where(there, 10, 0)
+    perfect = mc.DensityOfStates(exact, np.full(size, 0.1), hits.astype(float), hits)
+    beta = mc.equal_weight_beta(exact, 20)
+    found = study.score(perfect, 20, exact, 20, beta)
+    assert (found.bins, found.colours, found.inside, found.ess) == (29, 20, 1.0, 1.0)
+    errors = (found.rms, found.seen, found.low, found.gap, found.ground, found.ln_z, found.norm)
+    np.testing.assert_allclose(errors, 0.0, atol=1e-12)
+    ordered = mc.energies(4) < -16 * (1 + 1 / np.sqrt(20))
+    lost = perfect._replace(
+        ln_g=np.where(ordered, -np.inf, exact + 0.3), hits=np.where(ordered, 0, hits)
+    )
+    found = study.score(lost, 0, exact, 20, beta)
+    assert np.isinf([found.rms, found.low, found.gap]).all() and found.ground == -np.inf
+    assert found.seen == pytest.approx(0.3) and found.inside == 0
+    assert found.ln_z == pytest.approx(0.3 + np.log(0.5))  # half of the weight is gone
+    assert study.ordered_weight(exact, 20, beta) == pytest.approx(0.5)
+
+
+def test_a_run_of_the_study_is_its_parts():
+    windows = mc.energy_windows(3, 5, 10)
+    found = study.run(
+        3, 5, "windows", 20, seed=3, windows=windows, batch=40, draws=400, hidden=8, block=200
+    )
+    assert found.E.shape == found.ln_p.shape == (400,)
+    assert found.window is not None and np.bincount(found.window).tolist() == [40] * 10
+    again = mc.estimate_dos(
+        found.E, found.ln_p, 3, windows, found.window, rng=np.random.default_rng(3), resamples=100
+    )
+    np.testing.assert_array_equal(found.dos.ln_g, again.ln_g)
+    assert found.dos.hits.sum() == 400
+    assert (found.colours > 0) == (found.dos.hits[0] > 0)
+    with pytest.raises(ValueError, match="draws must be a multiple of 200, got 300"):
+        study.draw(found.trained, 300, key=KEY, block=200)

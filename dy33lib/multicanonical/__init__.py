@@ -33,7 +33,7 @@ from dy33lib.multicanonical.chains import (
 )
 from dy33lib.multicanonical.estimate import DensityOfStates, estimate_dos
 from dy33lib.multicanonical.exact import Baxter, baxter, exact_dos
-from dy33lib.multicanonical.network import Decoder, log_prob, sample
+from dy33lib.multicanonical.network import Decoder, enlarge, log_prob, sample
 from dy33lib.multicanonical.potts import energies, potts_energy
 from dy33lib.multicanonical.training import Trained, train
 from dy33lib.multicanonical.windows import Windows, energy_windows, log_encoder
@@ -49,6 +49,7 @@ __all__ = [
     "baxter",
     "energies",
     "energy_windows",
+    "enlarge",
     "equal_height_beta",
     "equal_weight_beta",
     "estimate_dos",

@@ -6,6 +6,8 @@ a neighbour, so a part of the proposals takes over a neighbour's colour (with th
 detailed balance asks for); without it the chain would be a straw man at q = 200.
 """
 
+import inspect
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numba
@@ -16,6 +18,11 @@ from dy33lib.multicanonical.potts import check_size
 
 FLAT = 0.8  # a histogram is flat if no visited bin has less than this part of the mean
 LOOK = 100  # steps a bin between two looks at the histogram
+
+
+def _compiled(function: Callable) -> Callable:
+    """By numba; without what run-time checks of annotations wrap around it."""
+    return numba.njit(cache=True)(inspect.unwrap(function))
 
 
 class WangLandau(NamedTuple):
@@ -50,7 +57,7 @@ class Muca(NamedTuple):
     accepted: float
 
 
-@numba.njit(cache=True)
+@_compiled
 def _propose(s, around, q, neighbour, rng):
     """A site, a new colour, the bonds won, and the ratio of the proposal's probabilities."""
     i = int(rng.random() * len(s))
@@ -68,7 +75,7 @@ def _propose(s, around, q, neighbour, rng):
     return i, new, gets - has, ratio
 
 
-@numba.njit(cache=True)
+@_compiled
 def _wang_landau(s, around, q, neighbour, rng, steps, flat, look):
     bins, satisfied = 2 * len(s) + 1, 0
     for i in range(len(s)):
@@ -105,7 +112,7 @@ def _wang_landau(s, around, q, neighbour, rng, steps, flat, look):
     return ln_g, seen, increment, late
 
 
-@numba.njit(cache=True)
+@_compiled
 def _muca(s, satisfied, around, q, neighbour, rng, ln_w, steps, goal, high, low):
     """Visits, round trips, where the next one leads, bonds at the end, and accepted steps."""
     visits, trips, accepted = np.zeros(len(ln_w), np.int64), 0, 0
@@ -214,7 +221,7 @@ def muca(
         if block >= 0:
             visits[block], trips, accepted = seen[::-1], trips + again, accepted + moved
     total = visits.sum(axis=0)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore"):  # of no visits
         counted = np.log(np.vstack([total, total - visits]))
     all_but = np.array([
         _normalised(np.where(np.isfinite(row), row + ln_g, -np.inf), L, q) for row in counted

@@ -165,6 +165,35 @@ def _slots(s: Int[Array, " N"], seen: Int[Array, " V"]) -> Int[Array, " V"]:
     return jnp.where(seen >= 0, s[jnp.maximum(seen, 0)], -1)
 
 
+def enlarge(decoder: Decoder, L: int) -> Decoder:
+    """A network for a larger lattice that starts from what one for a smaller lattice has learnt.
+
+    Rows and columns keep their place as counted from the nearer end; those added in between are
+    given what the middle one has learnt.
+
+    Args:
+        decoder: a symmetric network.
+        L: sites along an edge of the larger lattice.
+
+    Raises:
+        ValueError: if the network is not symmetric, or L not larger than its own.
+    """
+    old = decoder.L
+    if not decoder.symmetric:
+        raise ValueError("decoder must be symmetric")
+    if old >= L:
+        raise ValueError(f"L must be larger than {old}, got {L}")
+    at = np.arange(L)
+    source = np.where(at < old // 2, at, np.maximum(at - (L - old), old // 2))
+    slots = np.concatenate([source, old + source, [2 * old]])
+    sites = (old * source[:, None] + source).reshape(-1)
+    weights = dict(decoder.weights)
+    weights["colours"] = weights["colours"][slots]
+    weights["place"] = weights["place"][sites]
+    larger = Decoder(L, decoder.q, len(weights["second"]), key=jax.random.key(0))
+    return eqx.tree_at(lambda d: d.weights, larger, weights)
+
+
 @eqx.filter_jit
 def sample(
     decoder: Decoder, z: Float[Array, " B"], *, key: Array
