@@ -116,6 +116,7 @@ def train(
     beta: float | None = None,
     windows: Windows | None = None,
     rate: float = 6e-3,
+    warm: bool = False,
     key: Array,
 ) -> Trained:
     """Train a network.
@@ -129,6 +130,8 @@ def train(
         beta: inverse temperature; not for windows.
         windows: for "windows".
         rate: largest learning rate of Adam; it falls to 0 on a cosine.
+        warm: the decoder knows the task already, from a smaller lattice perhaps: beta and windows
+            are at their final values and g_hat is used from the first step on.
         key: for the draws.
 
     Raises:
@@ -162,15 +165,33 @@ def train(
     state = OPTIMISER.init(eqx.filter(decoder, eqx.is_inexact_array))
     guess, recent, losses, means = result.guess, [], [], []
     last = L * L / 3 if windows is None else windows.width
+    ready = 0.0 if warm else START * steps  # when g_hat is used
+
+    def estimate():
+        bins = np.concatenate([E for E, _ in recent]).astype(int) + 2 * L * L
+        ln_w = -np.concatenate([ln_p for _, ln_p in recent]).astype(float)
+        if windows is not None and window is not None:
+            ln_w += log_encoder(windows, L)[bins, np.tile(window, len(recent))]
+        ln_g = np.full(2 * L * L + 1, -np.inf)
+        np.logaddexp.at(ln_g, bins, ln_w)
+        return _filled(ln_g, 0.0 if beta is None else 1.5 * beta)
+
+    if warm and target != "canonical":
+        key, now = jax.random.split(key)
+        for k in jax.random.split(now, MEMORY):
+            _, E, ln_p = sample(decoder, z, key=k)
+            recent.append((np.asarray(E), np.asarray(ln_p)))
+        guess = estimate()
     for first in range(0, steps, EVERY):
         t = np.arange(first, first + EVERY) / steps
-        flat = target != "canonical" and first >= START * steps
+        rise = np.ones(EVERY) if warm else np.minimum(t / ANNEAL, 1.0)
+        flat = target != "canonical" and first >= ready
         on = 0.0 if windows is not None or flat else beta
         schedule = _Schedule(*(
             jnp.asarray(values, jnp.float32)
             for values in (
-                on * np.minimum(t / ANNEAL, 1.0),
-                (L * L / 3) * (last / (L * L / 3)) ** np.minimum(t / ANNEAL, 1.0),
+                (0.0 if on is None else on) * rise,
+                (L * L / 3) * (last / (L * L / 3)) ** rise,
                 rate * (1 + np.cos(np.pi * t)) / 2,
             )
         ))  # fmt: skip
@@ -183,13 +204,7 @@ def train(
         losses.append(loss)
         means.append(E.mean(axis=1))
         recent = [*recent, *zip(E, ln_p, strict=True)][-MEMORY:]
-        if target != "canonical" and first + EVERY >= START * steps:
-            bins = np.concatenate([E for E, _ in recent]).astype(int) + 2 * L * L
-            ln_w = -np.concatenate([ln_p for _, ln_p in recent]).astype(float)
-            if windows is not None and window is not None:
-                ln_w += log_encoder(windows, L)[bins, np.tile(window, len(recent))]
-            ln_g = np.full(2 * L * L + 1, -np.inf)
-            np.logaddexp.at(ln_g, bins, ln_w)
-            guess = _filled(ln_g, 0.0 if beta is None else 1.5 * beta)
+        if target != "canonical" and first + EVERY >= ready:
+            guess = estimate()
     losses, means = np.concatenate(losses), np.concatenate(means)
     return Trained(decoder, target, windows, guess, losses, means)
