@@ -2,16 +2,27 @@
 
     python scripts/make_multicanonical_study.py run rates plain-rates    # how rates were chosen
     python scripts/make_multicanonical_study.py run race plain growth    # the study
-    python scripts/make_multicanonical_study.py run large                # long trainings
-    python scripts/make_multicanonical_study.py exact                    # 6 x 6, a minute each
+    python scripts/make_multicanonical_study.py run reference exact      # to compare with
     python scripts/make_multicanonical_study.py finish                   # writes the files
 
-`--share 3/16` runs every sixteenth job, beginning with the third; jobs that are done are skipped.
+About three hours of one core. `--share 3/16` runs every sixteenth job, beginning with the third;
+jobs that are done are skipped. Writes, into `dy33lib/data`,
+
+- `multicanonical_study.npz`: `<part>/<L>-<q> <arm> <steps or rate>/<what>`, seeds along the first
+  axis, with `ln_g`, `error`, `hits` and `ess` from -2N to 0, `colours` (different ones among the
+  ground states), `seconds` (CPU time of training and of drawing); parts `race`, `plain` (network
+  without symmetry), `rates`, `plain-rates`; `growth/<q>/<L>/<before or after>/<what>`: those that
+  grow, before and after training on the lattice; `reference/<L>-<q>/ln_g`: eight chains;
+- `multicanonical_networks.npz`: weights of the grown networks, first seed, `<L>-<q>/<name>`;
+- `multicanonical_exact.npz`: exact ln g of 6 x 6 sites, `6-<q>`, from -72 to 0, -inf if empty.
 """
 
 import argparse
+import hashlib
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -34,6 +45,8 @@ TRIALS = range(2)  # the settings were chosen on these seeds,
 SEEDS = range(10, 15)  # and none of these was used before they were fixed
 RACE = ((5, 200), (5, 20), (4, 100))
 STEPS = (200, 400, 800)
+GROWTH, GROWTH_RATE = ((5, 400), (6, 200), (8, 400), (10, 400)), 6e-3
+GROWN, EXACT = (20, 200), (20, 100, 200)
 
 
 def jobs(part: str) -> dict[str, dict]:
@@ -61,6 +74,11 @@ def jobs(part: str) -> dict[str, dict]:
                     for arm in ARMS:
                         name = f"race/{L}-{q} {arm} {steps}/{seed}"
                         found[name] = dict(L=L, q=q, target=arm, steps=steps, seed=seed)
+        for seed in SEEDS:  # a second look, after two of the first four of these ended in collapse
+            for steps in STEPS[::-1]:
+                found[f"race/5-200 slow {steps}/{seed}"] = dict(
+                    L=5, q=200, target="multicanonical", steps=steps, seed=seed, rate=3e-3
+                )
     if part == "plain":
         for seed in SEEDS[:3]:
             for steps in STEPS[::-1]:
@@ -68,56 +86,138 @@ def jobs(part: str) -> dict[str, dict]:
                     found[f"plain/5-20 {arm} {steps}/{seed}"] = dict(
                         L=5, q=20, target=arm, steps=steps, seed=seed, symmetric=False, hidden=96
                     )
-    if part == "large-trial":
-        for L, K in ((8, 40), (10, 60)):
-            for arm in ARMS[1:]:
-                for hidden in (32, 64):
-                    windows = mc.energy_windows(L, 20, K)
-                    found[f"large-trial/{L}-20 {arm} {hidden}/0"] = dict(
-                        L=L, q=20, target=arm, steps=600, seed=0, windows=windows, hidden=hidden,
-                        batch=1200, draws=24_000,
-                    )  # fmt: skip
     return found
 
 
-def work(name: str, arguments: dict) -> None:
+def save(name: str, arrays: dict) -> None:
     target = PARTIAL / f"{name}.npz"
-    if target.exists():
+    target.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(target, **arrays)
+
+
+def done(name: str) -> bool:
+    return (PARTIAL / f"{name}.npz").exists()
+
+
+def result(run: st.Run) -> dict:
+    """What is kept of a run."""
+    return {
+        "ln_g": run.dos.ln_g, "error": run.dos.error, "hits": run.dos.hits,
+        "ess": run.dos.ess, "colours": run.colours, "seconds": np.array(run.seconds),
+    }  # fmt: skip
+
+
+def work(name: str, arguments: dict) -> None:
+    if done(name):
         return
     begun = time.perf_counter()
     run = st.run(**arguments)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    dos = run.dos
-    result = {
-        "ln_g": dos.ln_g, "error": dos.error, "ess": dos.ess, "hits": dos.hits,
-        "colours": run.colours, "seconds": np.array(run.seconds), "loss": run.trained.loss,
-    }  # fmt: skip
-    if name.startswith("large"):
-        result |= {f"weights/{key}": w for key, w in run.trained.decoder.weights.items()}
-        if run.trained.windows is not None:
-            result["centres"] = run.trained.windows.centres
-            result["width"] = run.trained.windows.width
-        result |= {"E": run.E.astype(np.float32), "ln_p": run.ln_p.astype(np.float32)}
-    np.savez_compressed(target, **result)
-    ess = (dos.ess / np.maximum(dos.hits, 1))[dos.hits > 0].mean()
-    norm = mc.ln_z(dos.ln_g, 0.0) - arguments["L"] ** 2 * np.log(arguments["q"])
-    print(
-        f"{name}: {time.perf_counter() - begun:.0f} s, bins {(dos.hits > 0).sum()}, "
-        f"colours {run.colours}, ess {ess:.2f}, norm {norm:.3f}", flush=True,
-    )  # fmt: skip
+    save(name, result(run))
+    print(f"{name}: {time.perf_counter() - begun:.0f} s", flush=True)
+
+
+def grow(q: int, seed: int) -> None:
+    """From 5 x 5 to 10 x 10 sites; each network before it is trained on its lattice, and after."""
+    if done(f"growth/{q}/{seed}"):
+        return
+    arrays, start = {}, None
+    for L, steps in GROWTH:
+        windows, batch = mc.energy_windows(L, q, st.WINDOWS[L]), 8 * st.WINDOWS[L]
+        if start is not None:
+            start = mc.enlarge(start, L)
+            begun = mc.Trained(start, "windows", windows, *np.zeros((3, 2 * L * L + 1)))
+            now = time.process_time()
+            E, ln_p, window, colours = st.draw(begun, st.DRAWS, key=jax.random.key(1000 + seed))
+            dos = mc.estimate_dos(
+                E, ln_p, L, windows, window, rng=np.random.default_rng(seed), resamples=100
+            )
+            seconds = 0.0, time.process_time() - now
+            zero = st.Run(begun, E, ln_p, window, dos, colours, seconds)
+            arrays |= {f"{L}/before/{key}": value for key, value in result(zero).items()}
+        run = st.run(
+            L, q, "windows", steps, seed=seed, windows=windows, batch=batch, start=start,
+            rate=None if start is None else GROWTH_RATE,
+        )  # fmt: skip
+        start = run.trained.decoder
+        arrays |= {f"{L}/after/{key}": value for key, value in result(run).items()}
+        arrays |= {f"{L}/weights/{key}": np.asarray(w) for key, w in start.weights.items()}
+        print(f"growth {q} {seed} {L}: {np.round(run.seconds, 1)}", flush=True)
+    save(f"growth/{q}/{seed}", arrays)
+
+
+def exact(q: int) -> None:
+    if not done(f"exact/6-{q}"):
+        save(f"exact/6-{q}", {"ln_g": mc.exact_dos(6, q)})
+
+
+def reference(L: int, q: int, steps: int) -> None:
+    """Eight multicanonical chains with the weights of one Wang-Landau run."""
+    name = f"reference/{L}-{q}"
+    if done(name):
+        return
+    rough = mc.wang_landau(L, q, steps, rng=np.random.default_rng(0))
+    chains = [mc.muca(rough.ln_g, q, steps, rng=np.random.default_rng(r)) for r in range(1, 9)]
+    save(name, {
+        "ln_g": np.array([c.ln_g for c in chains]), "trips": np.array([c.trips for c in chains]),
+    })  # fmt: skip
+    print(name, [c.trips for c in chains], flush=True)
+
+
+def finish() -> None:
+    """Collect: seeds along the first axis, except for networks, of which the first seed ships."""
+    arrays: dict[str, np.ndarray] = {}
+    networks: dict[str, np.ndarray] = {}
+    for part in ("rates", "plain-rates", "race", "plain"):
+        seeds = TRIALS if "rates" in part else SEEDS[:3] if part == "plain" else SEEDS
+        arms = sorted({name.rsplit("/", 1)[0] for name in jobs(part)})
+        for arm in arms:
+            runs = [np.load(PARTIAL / f"{arm}/{seed}.npz") for seed in seeds]
+            for what in ("ln_g", "error", "hits", "ess", "colours", "seconds"):
+                arrays[f"{arm}/{what}"] = np.array([run[what] for run in runs])
+    for q in GROWN:
+        runs = [dict(np.load(PARTIAL / f"growth/{q}/{seed}.npz")) for seed in SEEDS[:3]]
+        for name in runs[0]:
+            if "/weights/" in name:
+                L, _, key = name.split("/")
+                networks[f"{L}-{q}/{key}"] = runs[0][name].astype(np.float32)
+            else:
+                arrays[f"growth/{q}/{name}"] = np.array([run[name] for run in runs])
+        for L in (8, 10):
+            chains = np.load(PARTIAL / f"reference/{L}-{q}.npz")
+            arrays[f"reference/{L}-{q}/ln_g"] = chains["ln_g"].astype(np.float64)
+            arrays[f"reference/{L}-{q}/trips"] = chains["trips"]
+    exact = {f"6-{q}": np.load(PARTIAL / f"exact/6-{q}.npz")["ln_g"] for q in EXACT}
+    for name, found in (("study", arrays), ("networks", networks), ("exact", exact)):
+        target = DATA / f"multicanonical_{name}.npz"
+        small = {
+            k: v.astype(np.float32) if name == "study" and v.dtype == float else v
+            for k, v in found.items()
+        }
+        np.savez_compressed(target, **small)  # pyright: ignore[reportArgumentType]
+        print(hashlib.sha256(target.read_bytes()).hexdigest(), target.name, target.stat().st_size)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=("run", "exact", "finish"))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("command", choices=("run", "finish"))
     parser.add_argument("parts", nargs="*")
     parser.add_argument("--share", default="0/1")
     options = parser.parse_args()
     first, every = map(int, options.share.split("/"))
-    if options.command == "run":
-        todo = [job for part in options.parts for job in jobs(part).items()]
-        for name, arguments in todo[first::every]:
-            work(name, arguments)
+    todo: list[Callable[[], None]] = []
+    for part in options.parts:
+        if part == "growth":
+            todo += [partial(grow, q, seed) for seed in SEEDS[:3] for q in GROWN]
+        elif part == "reference":
+            todo += [partial(reference, L, q, 200_000_000) for L in (8, 10) for q in GROWN]
+        elif part == "exact":
+            todo += [partial(exact, q) for q in EXACT]
+        else:
+            todo += [partial(work, *job) for job in jobs(part).items()]
+    for job in todo[first::every]:
+        job()
+    if options.command == "finish":
+        finish()
 
 
 if __name__ == "__main__":
