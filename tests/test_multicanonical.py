@@ -558,3 +558,50 @@ def test_a_run_of_the_study_is_its_parts():
     assert (found.colours > 0) == (found.dos.hits[0] > 0)
     with pytest.raises(ValueError, match="draws must be a multiple of 200, got 300"):
         study.draw(found.trained, 300, key=KEY, block=200)
+
+
+def test_larger_networks_start_from_smaller_ones(unchecked):
+    """What a site sees keeps its weights, counted from the nearer end of its row."""
+    small = shaken(mc.Decoder(4, 9, 8, key=KEY))
+    large = mc.enlarge(small, 6)
+    assert (large.L, large.q) == (6, 9)
+    rows, new = np.asarray(small.weights["colours"]), np.asarray(large.weights["colours"])
+    source = [0, 1, 2, 2, 2, 3]
+    np.testing.assert_array_equal(new[:6], rows[source])
+    np.testing.assert_array_equal(new[6:12], rows[[4 + i for i in source]])
+    np.testing.assert_array_equal(new[12], rows[8])
+    places = np.asarray(small.weights["place"]).reshape(4, 4, -1)
+    np.testing.assert_array_equal(
+        np.asarray(large.weights["place"]).reshape(6, 6, -1), places[source][:, source]
+    )
+    for name in ("shared", "second", "pooled", "out", "coupling", "bias"):
+        np.testing.assert_array_equal(large.weights[name], small.weights[name])
+    with pytest.raises(ValueError, match="L must be larger than 4, got 4"):
+        mc.enlarge(small, 4)
+    with pytest.raises(ValueError, match="decoder must be symmetric"):
+        mc.enlarge(mc.Decoder(4, 9, 8, symmetric=False, key=KEY), 6)
+
+
+def test_weights_that_do_not_fit_are_refused(unchecked):
+    decoder = mc.Decoder(3, 4, 8, key=KEY)
+    again = decoder.with_weights({name: np.asarray(w) for name, w in decoder.weights.items()})
+    np.testing.assert_array_equal(again.weights["second"], decoder.weights["second"])
+    with pytest.raises(ValueError, match="weights must have the shapes"):
+        decoder.with_weights({"out": decoder.weights["out"]})
+    with pytest.raises(ValueError, match="weights must be finite, but \\['out'\\] are not"):
+        decoder.with_weights(decoder.weights | {"out": jnp.full((8, 1), jnp.nan)})
+
+
+def test_a_warm_training_keeps_what_is_known():
+    """Ten steps at rate zero, nearly: a trained network draws as before, a new training forgets."""
+    windows = mc.energy_windows(3, 5, 10)
+    first = mc.train(
+        mc.Decoder(3, 5, 16, key=KEY), "windows", 150, batch=80, windows=windows, key=KEY
+    )
+    found = mc.train(
+        first.decoder, "windows", 10, batch=80, windows=windows, rate=1e-9, warm=True, key=KEY
+    )
+    assert abs(found.energy.mean() - first.energy[-20:].mean()) < 0.5
+    there = np.isfinite(mc.exact_dos(3, 5))
+    far = (found.guess - mc.exact_dos(3, 5))[there]
+    assert np.ptp(far) < 1.5  # the guess comes from 960 draws before the first step

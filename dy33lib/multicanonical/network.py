@@ -107,6 +107,22 @@ class Decoder(eqx.Module):
             matrix = jax.random.normal(k, shape, jnp.float32) / np.sqrt(shape[0]).astype(np.float32)
             self.weights[name] = matrix
 
+    def with_weights(self, weights: dict[str, Array]) -> "Decoder":
+        """The same network with other weights, of the same names and shapes.
+
+        Raises:
+            ValueError: if names or shapes differ, or a weight is not finite.
+        """
+        shapes = {name: np.shape(w) for name, w in self.weights.items()}
+        given = {name: np.shape(w) for name, w in weights.items()}
+        if given != shapes:
+            raise ValueError(f"weights must have the shapes {shapes}, got {given}")
+        bad = [name for name, w in weights.items() if not np.isfinite(w).all()]
+        if bad:
+            raise ValueError(f"weights must be finite, but {bad} are not")
+        arrays = {name: jnp.asarray(w, jnp.float32) for name, w in weights.items()}
+        return eqx.tree_at(lambda d: d.weights, self, arrays)
+
     def _shared(self, site: Site, place, satisfied, z) -> Float[Array, " F"]:
         """Latent number, bonds so far, the share wanted of those left, and what is learnt."""
         bonds = 2.0 * self.L**2
@@ -190,8 +206,9 @@ def enlarge(decoder: Decoder, L: int) -> Decoder:
     weights = dict(decoder.weights)
     weights["colours"] = weights["colours"][slots]
     weights["place"] = weights["place"][sites]
-    larger = Decoder(L, decoder.q, len(weights["second"]), key=jax.random.key(0))
-    return eqx.tree_at(lambda d: d.weights, larger, weights)
+    return Decoder(L, decoder.q, len(weights["second"]), key=jax.random.key(0)).with_weights(
+        weights
+    )
 
 
 @eqx.filter_jit

@@ -4,9 +4,11 @@ import time
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dy33lib.datasets import load_shipped
 from dy33lib.multicanonical.canonical import finite_size_beta, ln_z, middle
 from dy33lib.multicanonical.estimate import DensityOfStates, estimate_dos
 from dy33lib.multicanonical.network import Decoder, sample
@@ -15,6 +17,7 @@ from dy33lib.multicanonical.training import Target, Trained, train
 from dy33lib.multicanonical.windows import Windows, energy_windows
 
 BATCH, DRAWS, BLOCK = 240, 24_000, 2_400
+WINDOWS = {3: 30, 4: 30, 5: 30, 6: 30, 8: 40, 10: 60}  # number of them, by L
 
 
 def learning_rate(target: Target, q: int, symmetric: bool = True) -> float:
@@ -47,6 +50,27 @@ class Run(NamedTuple):
     dos: DensityOfStates
     colours: int
     seconds: tuple[float, float]
+
+
+def shipped(L: int, q: int) -> Trained:
+    """A network of the study that comes with the library.
+
+    Args:
+        L: 5, 6, 8 or 10.
+        q: 20 or 200.
+
+    Raises:
+        ValueError: if there is none for these.
+    """
+    stored, name = load_shipped("multicanonical_networks"), f"{L}-{q}/"
+    weights = {
+        key[len(name) :]: jnp.asarray(w) for key, w in stored.items() if key.startswith(name)
+    }
+    if not weights:
+        raise ValueError(f"no network is shipped for L = {L}, q = {q}")
+    decoder = Decoder(L, q, len(weights["second"]), key=jax.random.key(0)).with_weights(weights)
+    windows, none = energy_windows(L, q, WINDOWS[L]), np.zeros(0)
+    return Trained(decoder, "windows", windows, np.zeros(2 * L * L + 1), none, none)
 
 
 def draw(trained: Trained, draws: int, *, key: Array, block: int = BLOCK):
