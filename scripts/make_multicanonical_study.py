@@ -1,7 +1,8 @@
 """Train the networks of chapter 6 that take too long for the chapter.
 
     python scripts/make_multicanonical_study.py run rates plain-rates    # how rates were chosen
-    python scripts/make_multicanonical_study.py run race plain growth    # the study
+    python scripts/make_multicanonical_study.py run race trace plain     # the study
+    python scripts/make_multicanonical_study.py run growth               # to larger lattices
     python scripts/make_multicanonical_study.py run reference exact      # to compare with
     python scripts/make_multicanonical_study.py finish                   # writes the files
 
@@ -11,7 +12,7 @@ jobs that are done are skipped. Writes, into `dy33lib/data`,
 - `multicanonical_study.npz`: `<part>/<L>-<q> <arm> <steps or rate>/<what>`, seeds along the first
   axis, with `ln_g`, `error`, `hits` and `ess` from -2N to 0, `colours` (different ones among the
   ground states), `seconds` (CPU time of training and of drawing); parts `race`, `plain` (network
-  without symmetry), `rates`, `plain-rates`; `growth/<q>/<L>/<before or after>/<what>`: those that
+  without symmetry), `rates`, `plain-rates`; `trace` (mean `energy` of each step); `growth/<q>/<L>/<before or after>/<what>`: those that
   grow, before and after training on the lattice; `reference/<L>-<q>/ln_g`: eight chains;
 - `multicanonical_networks.npz`: weights of the grown networks, first seed, `<L>-<q>/<name>`;
 - `multicanonical_exact.npz`: exact ln g of 6 x 6 sites, `6-<q>`, from -72 to 0, -inf if empty.
@@ -79,6 +80,12 @@ def jobs(part: str) -> dict[str, dict]:
                 found[f"race/5-200 slow {steps}/{seed}"] = dict(
                     L=5, q=200, target="multicanonical", steps=steps, seed=seed, rate=3e-3
                 )
+    if part == "trace":  # again, for what happens on the way
+        for arm in ARMS:
+            for seed in SEEDS:
+                found[f"trace/5-200 {arm} 400/{seed}"] = dict(
+                    L=5, q=200, target=arm, steps=400, seed=seed, draws=st.BLOCK
+                )
     if part == "plain":
         for seed in SEEDS[:3]:
             for steps in STEPS[::-1]:
@@ -112,7 +119,7 @@ def work(name: str, arguments: dict) -> None:
         return
     begun = time.perf_counter()
     run = st.run(**arguments)
-    save(name, result(run))
+    save(name, {"energy": run.trained.energy} if "trace/" in name else result(run))
     print(f"{name}: {time.perf_counter() - begun:.0f} s", flush=True)
 
 
@@ -174,6 +181,10 @@ def finish() -> None:
             runs = [np.load(PARTIAL / f"{arm}/{seed}.npz") for seed in seeds]
             for what in ("ln_g", "error", "hits", "ess", "colours", "seconds"):
                 arrays[f"{arm}/{what}"] = np.array([run[what] for run in runs])
+    for arm in ARMS:
+        name = f"trace/5-200 {arm} 400"
+        runs = [np.load(PARTIAL / f"{name}/{seed}.npz")["energy"] for seed in SEEDS]
+        arrays[f"{name}/energy"] = np.array(runs)
     for q in GROWN:
         runs = [dict(np.load(PARTIAL / f"growth/{q}/{seed}.npz")) for seed in SEEDS[:3]]
         for name in runs[0]:

@@ -447,7 +447,7 @@ def test_multicanonical_chains_correct_their_weights_and_know_their_error(neighb
         far = found.ln_g[there] - exact[there]
         assert np.sqrt(np.mean(far**2)) < (0.35 if neighbour == 0 else 0.15)
         assert (found.visits[~there] == 0).all() and found.visits.sum() == 1_000_000
-        assert found.trips > (15 if neighbour == 0 else 100)
+        assert (15 if neighbour == 0 else 100) < found.trips < 1000  # 42 to 50, 270 to 302
         assert 0.2 < found.accepted < 0.6
         inside.append(np.mean(np.abs(far) < 2 * found.error[there]))
     assert np.mean(inside) > 0.85
