@@ -12,8 +12,9 @@ jobs that are done are skipped. Writes, into `dy33lib/data`,
 - `multicanonical_study.npz`: `<part>/<L>-<q> <arm> <steps or rate>/<what>`, seeds along the first
   axis, with `ln_g`, `error`, `hits` and `ess` from -2N to 0, `colours` (different ones among the
   ground states), `seconds` (CPU time of training and of drawing); parts `race`, `plain` (network
-  without symmetry), `rates`, `plain-rates`; `trace` (mean `energy` of each step); `growth/<q>/<L>/<before or after>/<what>`: those that
-  grow, before and after training on the lattice; `reference/<L>-<q>/ln_g`: eight chains;
+  without symmetry), `rates`, `plain-rates`, `trace` (mean `energy` of each step);
+  `growth/<q>/<L>/<before or after>/<what>`: networks that grow, before and after training on the
+  lattice; `reference/<L>-<q>/ln_g`: eight chains;
 - `multicanonical_networks.npz`: weights of the grown networks, first seed, `<L>-<q>/<name>`;
 - `multicanonical_exact.npz`: exact ln g of 6 x 6 sites, `6-<q>`, from -72 to 0, -inf if empty.
 """

@@ -532,6 +532,10 @@ def test_scores_of_a_perfect_and_of_a_collapsed_estimate():
     assert (found.bins, found.colours, found.inside, found.ess) == (29, 20, 1.0, 1.0)
     errors = (found.rms, found.seen, found.low, found.gap, found.ground, found.ln_z, found.norm)
     np.testing.assert_allclose(errors, 0.0, atol=1e-12)
+    shifted = perfect._replace(ln_g=np.where(mc.energies(4) == -32, exact + 1.0, exact))
+    found = study.score(shifted, 20, exact, 20, beta)
+    assert found.ground == pytest.approx(1.0) and found.rms == pytest.approx(np.sqrt(1 / 29))
+    assert found.gap == pytest.approx(0.0, abs=1e-12)
     ordered = mc.energies(4) < -16 * (1 + 1 / np.sqrt(20))
     lost = perfect._replace(
         ln_g=np.where(ordered, -np.inf, exact + 0.3), hits=np.where(ordered, 0, hits)
@@ -556,6 +560,7 @@ def test_a_run_of_the_study_is_its_parts():
     np.testing.assert_array_equal(found.dos.ln_g, again.ln_g)
     assert found.dos.hits.sum() == 400
     assert (found.colours > 0) == (found.dos.hits[0] > 0)
+    assert found.colours <= found.dos.hits[0]
     with pytest.raises(ValueError, match="draws must be a multiple of 200, got 300"):
         study.draw(found.trained, 300, key=KEY, block=200)
 
@@ -605,3 +610,25 @@ def test_a_warm_training_keeps_what_is_known():
     there = np.isfinite(mc.exact_dos(3, 5))
     far = (found.guess - mc.exact_dos(3, 5))[there]
     assert np.ptp(far) < 1.5  # the guess comes from 960 draws before the first step
+
+
+def test_a_warm_training_is_at_its_temperature_from_the_start():
+    """Loss -ln Z to 0.02 in the first step; at infinite temperature it would be -9 ln 5 = -14.5."""
+    first = mc.train(mc.Decoder(3, 5, 16, key=KEY), "canonical", 200, batch=120, beta=1.0, key=KEY)
+    found = mc.train(
+        first.decoder, "canonical", 10, batch=2000, beta=1.0, rate=1e-9, warm=True, key=KEY
+    )
+    exact = -mc.ln_z(mc.exact_dos(3, 5), 1.0)
+    assert exact < -15
+    assert found.loss[0] == pytest.approx(exact, abs=0.1)
+
+
+def test_a_warm_training_has_flat_weights_from_the_start():
+    """The first and the last steps have the same loss; with beta E at first they would differ."""
+    first = mc.train(
+        mc.Decoder(3, 5, 16, key=KEY), "multicanonical", 150, batch=120, beta=1.0, key=KEY
+    )
+    found = mc.train(
+        first.decoder, "multicanonical", 40, batch=400, beta=1.0, rate=1e-9, warm=True, key=KEY
+    )
+    assert abs(found.loss[:10].mean() - found.loss[-10:].mean()) < 1.0
