@@ -2,7 +2,7 @@
 
     python scripts/make_multicanonical_study.py run rates plain-rates    # how rates were chosen
     python scripts/make_multicanonical_study.py run race trace plain     # the study
-    python scripts/make_multicanonical_study.py run growth               # to larger lattices
+    python scripts/make_multicanonical_study.py run growth fresh         # larger lattices
     python scripts/make_multicanonical_study.py run reference exact      # to compare with
     python scripts/make_multicanonical_study.py finish                   # writes the files
 
@@ -12,7 +12,8 @@ jobs that are done are skipped. Writes, into `dy33lib/data`,
 - `multicanonical_study.npz`: `<part>/<L>-<q> <arm> <steps or rate>/<what>`, seeds along the first
   axis, with `ln_g`, `error`, `hits` and `ess` from -2N to 0, `colours` (different ones among the
   ground states), `seconds` (CPU time of training and of drawing); parts `race`, `plain` (network
-  without symmetry), `rates`, `plain-rates`, `trace` (mean `energy` of each step);
+  without symmetry), `rates`, `plain-rates`, `fresh` (larger lattices, without growing), `trace`
+  (mean `energy` of each step);
   `growth/<q>/<L>/<before or after>/<what>`: networks that grow, before and after training on the
   lattice; `reference/<L>-<q>/ln_g`: eight chains;
 - `multicanonical_networks.npz`: weights of the grown networks, first seed, `<L>-<q>/<name>`;
@@ -48,6 +49,7 @@ SEEDS = range(10, 15)  # and none of these was used before they were fixed
 RACE = ((5, 200), (5, 20), (4, 100))
 STEPS = (200, 400, 800)
 GROWTH, GROWTH_RATE = ((5, 400), (6, 200), (8, 400), (10, 400)), 1.2e-2
+FRESH = ((6, 330), (8, 600))
 GROWN, EXACT = (20, 200), (20, 100, 200)
 
 
@@ -87,6 +89,14 @@ def jobs(part: str) -> dict[str, dict]:
                 found[f"trace/5-200 {arm} 400/{seed}"] = dict(
                     L=5, q=200, target=arm, steps=400, seed=seed, draws=st.BLOCK
                 )
+    if part == "fresh":  # as long as it takes to grow as far
+        for L, steps in FRESH:
+            for q in GROWN:
+                for seed in SEEDS[:3]:
+                    found[f"fresh/{L}-{q} windows {steps}/{seed}"] = dict(
+                        L=L, q=q, target="windows", steps=steps, seed=seed,
+                        windows=mc.energy_windows(L, q, st.WINDOWS[L]), batch=8 * st.WINDOWS[L],
+                    )  # fmt: skip
     if part == "plain":
         for seed in SEEDS[:3]:
             for steps in STEPS[::-1]:
@@ -175,8 +185,8 @@ def finish() -> None:
     """Collect: seeds along the first axis, except for networks, of which the first seed ships."""
     arrays: dict[str, np.ndarray] = {}
     networks: dict[str, np.ndarray] = {}
-    for part in ("rates", "plain-rates", "race", "plain"):
-        seeds = TRIALS if "rates" in part else SEEDS[:3] if part == "plain" else SEEDS
+    for part in ("rates", "plain-rates", "race", "plain", "fresh"):
+        seeds = TRIALS if "rates" in part else SEEDS if part == "race" else SEEDS[:3]
         arms = sorted({name.rsplit("/", 1)[0] for name in jobs(part)})
         for arm in arms:
             runs = [np.load(PARTIAL / f"{arm}/{seed}.npz") for seed in seeds]

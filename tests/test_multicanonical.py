@@ -486,6 +486,9 @@ def test_round_trips_need_both_ends():
     E = np.array([-20.0, -32, -10, -32, -7, -6, -2, -31, -5, -32, -20, -6])
     assert mc.round_trips(E, 4, 5) == 2
     assert mc.round_trips(E[:5], 4, 5) == 0
+    assert mc.round_trips(E, 4, 5, (-20, -10)) == 3
+    chain = mc.muca(mc.exact_dos(4, 20), 20, 200_000, ends=(-24, -8), rng=np.random.default_rng(0))
+    assert 100 < chain.trips < 2000  # 55 from end to end
 
 
 def test_impossible_chains_are_refused(unchecked):
@@ -505,6 +508,9 @@ def test_impossible_chains_are_refused(unchecked):
             mc.muca(bad, 4, 100, rng=rng)
     with pytest.raises(ValueError, match="blocks must be from 2 to the 100 steps, got 1"):
         mc.muca(guess, 4, 100, blocks=1, rng=rng)
+    for ends in ((-4, -9), (-19, -2), (-9, 1)):
+        with pytest.raises(ValueError, match="ends must be two energies, the lower first, got"):
+            mc.round_trips(np.zeros(3), 3, 4, ends)
     for weights in (np.zeros(0), np.array([0.0, np.nan])):
         with pytest.raises(ValueError, match="ln_w must be finite numbers, at least one"):
             mc.independence_chain(weights, rng)

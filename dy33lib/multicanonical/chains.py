@@ -46,7 +46,7 @@ class Muca(NamedTuple):
         ln_g: for each energy from -2N to 0, such that all together are q^N; -inf: never visited.
         error: its standard error from blocks; nan: never visited, inf: by one block only.
         visits: number of steps spent at each energy.
-        trips: number of round trips from the ground state to the energies at infinite temperature.
+        trips: number of round trips, see :func:`round_trips`.
         accepted: part of the steps that changed a colour.
     """
 
@@ -141,6 +141,13 @@ def _normalised(ln_g: Float[np.ndarray, " E"], L: int, q: int) -> Float[np.ndarr
     return ln_g - np.logaddexp.reduce(ln_g) + L * L * np.log(q)
 
 
+def _ends(L: int, q: int, ends: tuple[int, int] | None) -> tuple[int, int]:
+    low, high = (-2 * L * L, -(2 * L * L // q)) if ends is None else ends
+    if not -2 * L * L <= low < high <= 0:
+        raise ValueError(f"ends must be two energies, the lower first, got {(low, high)}")
+    return low, high
+
+
 def _check(L: int, q: int, steps: int, neighbour: float) -> None:
     check_size(L, q)
     if steps < 1:
@@ -180,7 +187,8 @@ def wang_landau(
 
 def muca(
     ln_g: Float[np.ndarray, " E"], q: int, steps: int,
-    *, neighbour: float = 0.5, blocks: int = 20, rng: np.random.Generator,
+    *, neighbour: float = 0.5, blocks: int = 20, ends: tuple[int, int] | None = None,
+    rng: np.random.Generator,
 ) -> Muca:  # fmt: skip
     """Estimate ln g(E) by a chain with the fixed weights 1/g(E) of an earlier estimate.
 
@@ -193,6 +201,7 @@ def muca(
         steps: each one a proposal for one site; a tenth more come before, unrecorded.
         neighbour: part of the proposals that take over a neighbour's colour.
         blocks: number of parts of the run that the error comes from (jackknife).
+        ends: of a round trip, see :func:`round_trips`.
         rng: for all of it.
 
     Raises:
@@ -208,6 +217,7 @@ def muca(
         raise ValueError("ln_g must be numbers or -inf, and finite for the ground state")
     if not 2 <= blocks <= steps:
         raise ValueError(f"blocks must be from 2 to the {steps} steps, got {blocks}")
+    low, high = _ends(L, q, ends)
     ln_w, around = -np.asarray(ln_g, float)[::-1], _neighbours(L)
     ln_w[~np.isfinite(ln_w)] = -np.inf
     s, satisfied, goal, trips, accepted = np.full(L * L, rng.integers(q)), 2 * L * L, 1, 0, 0
@@ -216,7 +226,7 @@ def muca(
         part = steps // 10 if block < 0 else steps // blocks
         seen, again, goal, satisfied, moved = _muca(
             s, satisfied, around, q, float(neighbour), rng, ln_w, part, goal,
-            2 * L * L, 2 * L * L // q,
+            -low, -high,
         )  # fmt: skip
         if block >= 0:
             visits[block], trips, accepted = seen[::-1], trips + again, accepted + moved
@@ -257,13 +267,23 @@ def independence_chain(
     return at
 
 
-def round_trips(E: Float[np.ndarray, " n"], L: int, q: int) -> int:
-    """How often a chain went from the ground state to -2N/q, the energy at infinite temperature.
+def round_trips(
+    E: Float[np.ndarray, " n"], L: int, q: int, ends: tuple[int, int] | None = None
+) -> int:
+    """How often a chain went from one end to the other, with the way back in between.
 
-    And back, as counted by :func:`muca`.
+    Args:
+        E: energies along the chain.
+        L: sites along an edge.
+        q: number of colours.
+        ends: the trip goes from energies at most the first to energies at least the second; from
+            the ground state to -2N/q, the mean at infinite temperature, if left out.
+
+    Raises:
+        ValueError: if L is below 3, q below 2, or the ends are not in this order.
     """
     check_size(L, q)
-    low, high = -2 * L * L, -(2 * L * L // q)
-    ground = np.equal(E, low)
-    at = ground[ground | np.greater_equal(E, high)]
+    low, high = _ends(L, q, ends)
+    below, above = np.less_equal(E, low), np.greater_equal(E, high)
+    at = below[below | above]
     return int((at[:-1] & ~at[1:]).sum())
