@@ -206,7 +206,7 @@ def finish() -> None:
                 arrays[f"growth/{q}/{name}"] = np.array([run[name] for run in runs])
         for L in (8, 10):
             chains = np.load(PARTIAL / f"reference/{L}-{q}.npz")
-            arrays[f"reference/{L}-{q}/ln_g"] = chains["ln_g"].astype(np.float64)
+            arrays[f"reference/{L}-{q}/ln_g"] = chains["ln_g"]
             arrays[f"reference/{L}-{q}/trips"] = chains["trips"]
     exact = {f"6-{q}": np.load(PARTIAL / f"exact/6-{q}.npz")["ln_g"] for q in EXACT}
     for name, found in (("study", arrays), ("networks", networks), ("exact", exact)):

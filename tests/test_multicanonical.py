@@ -486,9 +486,9 @@ def test_round_trips_need_both_ends():
     E = np.array([-20.0, -32, -10, -32, -7, -6, -2, -31, -5, -32, -20, -6])
     assert mc.round_trips(E, 4, 5) == 2
     assert mc.round_trips(E[:5], 4, 5) == 0
-    assert mc.round_trips(E, 4, 5, (-20, -10)) == 3
+    assert mc.round_trips(E, 4, 5, (-20, -10)) == 4
     chain = mc.muca(mc.exact_dos(4, 20), 20, 200_000, ends=(-24, -8), rng=np.random.default_rng(0))
-    assert 100 < chain.trips < 2000  # 55 from end to end
+    assert 100 < chain.trips < 500  # 133; some 50 from end to end
 
 
 def test_impossible_chains_are_refused(unchecked):
@@ -517,7 +517,7 @@ def test_impossible_chains_are_refused(unchecked):
 
 
 def test_the_transition_of_finite_lattices_from_the_infinite_one(unchecked):
-    """Off by less than 0.002 where q = 100 or 200, by 0.007 where q = 20 on 6 x 6 sites."""
+    """Off by 0.003, 0.002 and 0.0004 where q = 100 or 200, by 0.011 where q = 20."""
     for L, q, within in ((4, 100, 0.004), (5, 100, 0.002), (5, 200, 0.001), (5, 20, 0.02)):
         exact = mc.equal_weight_beta(mc.exact_dos(L, q), q)
         assert mc.finite_size_beta(L, q) == pytest.approx(exact, abs=within)

@@ -69,7 +69,7 @@ def test_shipped_networks_draw_what_was_stored(q):
 
 
 def test_the_largest_network_knows_its_lattice():
-    """2,400 draws: nearly all 197 energies, ln Z where both phases matter to 0.2."""
+    """2,400 draws: nearly all 197 energies, ln Z where both phases matter to 0.3."""
     network = study.shipped(10, 200)
     E, ln_p, window, _ = study.draw(network, 2400, key=jax.random.key(5), block=1200)
     found = mc.estimate_dos(E, ln_p, 10, network.windows, window, rng=np.random.default_rng(0))

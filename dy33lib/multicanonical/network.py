@@ -103,7 +103,9 @@ class Decoder(eqx.Module):
             "out": jnp.zeros((hidden, last), jnp.float32),
             "coupling": jnp.zeros(4 + PLACE, jnp.float32),
         }
-        for k, (name, shape) in zip(jax.random.split(key, 4), shapes.items(), strict=True):
+        if not symmetric:
+            del shapes["pooled"]
+        for k, (name, shape) in zip(jax.random.split(key, 4), shapes.items(), strict=False):
             matrix = jax.random.normal(k, shape, jnp.float32) / np.sqrt(shape[0]).astype(np.float32)
             self.weights[name] = matrix
 

@@ -26,7 +26,7 @@ def learning_rate(target: Target, q: int, symmetric: bool = True) -> float:
     At q = 200 the multicanonical network ends in the ground state for good at higher rates.
     """
     if not symmetric:
-        return 6e-3
+        return 2.4e-2 if target == "windows" else 1.2e-2
     return 6e-3 if target == "multicanonical" and q >= 100 else 2.4e-2
 
 
@@ -150,7 +150,8 @@ class Score(NamedTuple):
         ln_z: error of ln Z where both phases weigh the same.
         norm: ln of the sum of all g, less N ln q.
         colours: see :class:`Run`.
-        inside: part of the drawn energies whose error is below twice the stated one.
+        inside: part of the energies drawn at least five times whose error is below twice the
+            stated one; nan if there are none.
         ess: mean over the drawn energies of effective over actual number of draws.
     """
 
@@ -182,6 +183,7 @@ def score(
     L = round(np.sqrt((len(exact) - 1) / 2))
     E, N, possible = energies(L), L * L, np.isfinite(exact)
     hit = possible & (dos.hits > 0)
+    often = hit & (dos.hits >= 5)
     far = np.where(hit, np.where(hit, dos.ln_g, 0) - np.where(hit, exact, 0), -np.inf)
 
     def rms(where):
@@ -191,7 +193,8 @@ def score(
         int(hit.sum()), rms(possible), rms(hit), rms(-2 * N / q >= E),
         rms((-4 * N / 3 <= E) & (-5 * N / 6 >= E)), float(far[0]),
         ln_z(dos.ln_g, beta) - ln_z(exact, beta), ln_z(dos.ln_g, 0.0) - N * float(np.log(q)),
-        colours, float(np.mean(np.abs(far[hit]) < 2 * dos.error[hit])),
+        colours,
+        float(np.mean(np.abs(far[often]) < 2 * dos.error[often])) if often.any() else np.nan,
         float(np.mean(dos.ess[hit] / dos.hits[hit])),
     )  # fmt: skip
 
