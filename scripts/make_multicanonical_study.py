@@ -49,8 +49,20 @@ SEEDS = range(10, 15)  # and none of these was used before they were fixed
 RACE = ((5, 200), (5, 20), (4, 100))
 STEPS = (200, 400, 800)
 GROWTH, GROWTH_RATE = ((5, 400), (6, 200), (8, 400), (10, 400)), 1.2e-2
-FRESH = ((6, 330), (8, 600))
+FRESH = ((6, 20, 330), (6, 200, 330), (8, 200, 600))
 GROWN, EXACT = (20, 200), (20, 100, 200)
+
+
+def arguments(L: int, q: int, arm: str, steps: int, seed: int) -> dict:
+    """Of one arm; "straight" is the multicanonical one with ln g_hat continued in straight lines.
+
+    Its rate is the highest at which it lost no run on the trial seeds.
+    """
+    if arm == "straight":
+        extra = dict(target="multicanonical", straight=True, rate=6e-3)
+    else:
+        extra = dict(target=arm)
+    return dict(L=L, q=q, steps=steps, seed=seed, **extra)
 
 
 def jobs(part: str) -> dict[str, dict]:
@@ -59,10 +71,12 @@ def jobs(part: str) -> dict[str, dict]:
     if part == "rates":
         for rate in (3e-3, 6e-3, 1.2e-2, 2.4e-2, 4.8e-2):
             for L, q in ((5, 200), (5, 20)):
-                for arm in ARMS:
+                for arm in (*ARMS, "straight"):
                     for seed in TRIALS:
+                        if q == 20 and arm == "multicanonical":
+                            continue  # as with straight lines
                         name = f"rates/{L}-{q} {arm} {rate:g}/{seed}"
-                        found[name] = dict(L=L, q=q, target=arm, steps=400, seed=seed, rate=rate)
+                        found[name] = arguments(L, q, arm, 400, seed) | dict(rate=rate)
     if part == "plain-rates":
         for rate in (1.5e-3, 3e-3, 6e-3, 1.2e-2, 2.4e-2):
             for arm in ARMS:
@@ -75,28 +89,22 @@ def jobs(part: str) -> dict[str, dict]:
         for L, q in RACE:
             for seed in SEEDS:
                 for steps in STEPS[::-1]:
-                    for arm in ARMS:
+                    for arm in (*ARMS, "straight") if q == 200 else ARMS:
                         name = f"race/{L}-{q} {arm} {steps}/{seed}"
-                        found[name] = dict(L=L, q=q, target=arm, steps=steps, seed=seed)
-        for seed in SEEDS:  # a second look, after two of the first four of these ended in collapse
-            for steps in STEPS[::-1]:
-                found[f"race/5-200 slow {steps}/{seed}"] = dict(
-                    L=5, q=200, target="multicanonical", steps=steps, seed=seed, rate=3e-3
-                )
+                        found[name] = arguments(L, q, arm, steps, seed)
     if part == "trace":  # again, for what happens on the way
-        for arm in ARMS:
+        for arm in (*ARMS, "straight"):
             for seed in SEEDS:
-                found[f"trace/5-200 {arm} 400/{seed}"] = dict(
-                    L=5, q=200, target=arm, steps=400, seed=seed, draws=st.BLOCK
+                found[f"trace/5-200 {arm} 400/{seed}"] = arguments(5, 200, arm, 400, seed) | dict(
+                    draws=st.BLOCK
                 )
     if part == "fresh":  # as long as it takes to grow as far
-        for L, steps in FRESH:
-            for q in GROWN:
-                for seed in SEEDS[:3]:
-                    found[f"fresh/{L}-{q} windows {steps}/{seed}"] = dict(
-                        L=L, q=q, target="windows", steps=steps, seed=seed,
-                        windows=mc.energy_windows(L, q, st.WINDOWS[L]), batch=8 * st.WINDOWS[L],
-                    )  # fmt: skip
+        for L, q, steps in FRESH:
+            for seed in SEEDS[:3]:
+                found[f"fresh/{L}-{q} windows {steps}/{seed}"] = dict(
+                    L=L, q=q, target="windows", steps=steps, seed=seed,
+                    windows=mc.energy_windows(L, q, st.WINDOWS[L]), batch=8 * st.WINDOWS[L],
+                )  # fmt: skip
     if part == "plain":
         for seed in SEEDS[:3]:
             for steps in STEPS[::-1]:
@@ -192,7 +200,7 @@ def finish() -> None:
             runs = [np.load(PARTIAL / f"{arm}/{seed}.npz") for seed in seeds]
             for what in ("ln_g", "error", "hits", "ess", "colours", "seconds"):
                 arrays[f"{arm}/{what}"] = np.array([run[what] for run in runs])
-    for arm in ARMS:
+    for arm in (*ARMS, "straight"):
         name = f"trace/5-200 {arm} 400"
         runs = [np.load(PARTIAL / f"{name}/{seed}.npz")["energy"] for seed in SEEDS]
         arrays[f"{name}/energy"] = np.array(runs)

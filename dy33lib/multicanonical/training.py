@@ -95,7 +95,7 @@ def _steps(decoder, state, guess, z, windowed, schedule, group, key):
 
 
 def _filled(ln_g: Float[np.ndarray, " E"], slope: float) -> Float[np.ndarray, " E"]:
-    """A guess for bins without draws: straight lines, at the ends no steeper than the slope."""
+    """A guess for bins without draws: straight lines, beyond the ends no steeper than the slope."""
     at, every = np.flatnonzero(np.isfinite(ln_g)), np.arange(len(ln_g))
     filled = np.interp(every, at, ln_g[at])
     near = min(6, len(at) - 1)
@@ -117,6 +117,7 @@ def train(
     windows: Windows | None = None,
     rate: float = 6e-3,
     warm: bool = False,
+    straight: bool = False,
     key: Array,
 ) -> Trained:
     """Train a network.
@@ -132,6 +133,9 @@ def train(
         rate: largest learning rate of Adam; it falls to 0 on a cosine.
         warm: the decoder knows the task already, from a smaller lattice perhaps: beta and windows
             are at their final values and g_hat is used from the first step on.
+        straight: continue ln g_hat in a straight line, not by a constant, to energies without
+            draws. At a strong first-order transition the network may then fall into the ground
+            states for good.
         key: for the draws.
 
     Raises:
@@ -174,7 +178,7 @@ def train(
             ln_w += log_encoder(windows, L)[bins, np.tile(window, len(recent))]
         ln_g = np.full(2 * L * L + 1, -np.inf)
         np.logaddexp.at(ln_g, bins, ln_w)
-        return _filled(ln_g, 0.0 if beta is None else 1.5 * beta)
+        return _filled(ln_g, 1.5 * beta if straight and beta is not None else 0.0)
 
     if warm and target != "canonical":
         key, now = jax.random.split(key)
