@@ -10,6 +10,7 @@ each colour of frontier and first row. Colours that occur in neither are alike a
 so that the cost does not depend on their number q. The plain network has an output for each colour.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import equinox as eqx
@@ -109,7 +110,7 @@ class Decoder(eqx.Module):
             matrix = jax.random.normal(k, shape, jnp.float32) / np.sqrt(shape[0]).astype(np.float32)
             self.weights[name] = matrix
 
-    def with_weights(self, weights: dict[str, Array]) -> "Decoder":
+    def with_weights(self, weights: Mapping[str, Array | np.ndarray]) -> "Decoder":
         """The same network with other weights, of the same names and shapes.
 
         Raises:
