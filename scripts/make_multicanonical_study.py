@@ -49,17 +49,23 @@ SEEDS = range(10, 15)  # and none of these was used before they were fixed
 RACE = ((5, 200), (5, 20), (4, 100))
 STEPS = (200, 400, 800)
 GROWTH, GROWTH_RATE = ((5, 400), (6, 200), (8, 400), (10, 400)), 1.2e-2
-FRESH = ((6, 20, 330), (6, 200, 330), (8, 200, 600))
+FRESH = (
+    (6, 20, "windows", 330), (6, 200, "windows", 330), (8, 200, "windows", 600),
+    (6, 200, "multicanonical", 330), (8, 200, "multicanonical", 600), (8, 200, "canonical", 600),
+)  # fmt: skip
 GROWN, EXACT = (20, 200), (20, 100, 200)
 
 
 def arguments(L: int, q: int, arm: str, steps: int, seed: int) -> dict:
-    """Of one arm; "straight" is the multicanonical one with ln g_hat continued in straight lines.
+    """Of one arm; two more are multicanonical.
 
-    Its rate is the highest at which it lost no run on the trial seeds.
+    "straight" continues ln g_hat in straight lines; its rate is the highest at which it lost no
+    run on the trial seeds. "blind" is not told the transition and stays near beta = 0 before.
     """
     if arm == "straight":
         extra = dict(target="multicanonical", straight=True, rate=6e-3)
+    elif arm == "blind":
+        extra = dict(target="multicanonical", beta=1e-3)
     else:
         extra = dict(target=arm)
     return dict(L=L, q=q, steps=steps, seed=seed, **extra)
@@ -78,7 +84,7 @@ def jobs(part: str) -> dict[str, dict]:
                         name = f"rates/{L}-{q} {arm} {rate:g}/{seed}"
                         found[name] = arguments(L, q, arm, 400, seed) | dict(rate=rate)
     if part == "plain-rates":
-        for rate in (1.5e-3, 3e-3, 6e-3, 1.2e-2, 2.4e-2):
+        for rate in (1.5e-3, 3e-3, 6e-3, 1.2e-2, 2.4e-2, 4.8e-2):
             for arm in ARMS:
                 for seed in TRIALS:
                     found[f"plain-rates/5-20 {arm} {rate:g}/{seed}"] = dict(
@@ -92,6 +98,9 @@ def jobs(part: str) -> dict[str, dict]:
                     for arm in (*ARMS, "straight") if q == 200 else ARMS:
                         name = f"race/{L}-{q} {arm} {steps}/{seed}"
                         found[name] = arguments(L, q, arm, steps, seed)
+                if q == 200:
+                    name = f"race/{L}-{q} blind 400/{seed}"
+                    found[name] = arguments(L, q, "blind", 400, seed)
     if part == "trace":  # again, for what happens on the way
         for arm in (*ARMS, "straight"):
             for seed in SEEDS:
@@ -99,10 +108,10 @@ def jobs(part: str) -> dict[str, dict]:
                     draws=st.BLOCK
                 )
     if part == "fresh":  # as long as it takes to grow as far
-        for L, q, steps in FRESH:
+        for L, q, arm, steps in FRESH:
             for seed in SEEDS[:3]:
-                found[f"fresh/{L}-{q} windows {steps}/{seed}"] = dict(
-                    L=L, q=q, target="windows", steps=steps, seed=seed,
+                found[f"fresh/{L}-{q} {arm} {steps}/{seed}"] = dict(
+                    L=L, q=q, target=arm, steps=steps, seed=seed,
                     windows=mc.energy_windows(L, q, st.WINDOWS[L]), batch=8 * st.WINDOWS[L],
                 )  # fmt: skip
     if part == "plain":
@@ -142,16 +151,18 @@ def work(name: str, arguments: dict) -> None:
     print(f"{name}: {time.perf_counter() - begun:.0f} s", flush=True)
 
 
-def grow(q: int, seed: int) -> None:
+def grow(q: int, seed: int, target: st.Target = "windows") -> None:
     """From 5 x 5 to 10 x 10 sites; each network before it is trained on its lattice, and after."""
-    if done(f"growth/{q}/{seed}"):
+    name = f"growth/{q}/{seed}" if target == "windows" else f"growth-{target}/{q}/{seed}"
+    if done(name):
         return
     arrays, start = {}, None
     for L, steps in GROWTH:
-        windows, batch = mc.energy_windows(L, q, st.WINDOWS[L]), 8 * st.WINDOWS[L]
+        batch = 8 * st.WINDOWS[L]
+        windows = mc.energy_windows(L, q, st.WINDOWS[L]) if target == "windows" else None
         if start is not None:
             start = mc.enlarge(start, L)
-            begun = mc.Trained(start, "windows", windows, *np.zeros((3, 2 * L * L + 1)))
+            begun = mc.Trained(start, target, windows, *np.zeros((3, 2 * L * L + 1)))
             now = time.process_time()
             E, ln_p, window, colours = st.draw(begun, st.DRAWS, key=jax.random.key(1000 + seed))
             dos = mc.estimate_dos(
@@ -161,14 +172,14 @@ def grow(q: int, seed: int) -> None:
             zero = st.Run(begun, E, ln_p, window, dos, colours, seconds)
             arrays |= {f"{L}/before/{key}": value for key, value in result(zero).items()}
         run = st.run(
-            L, q, "windows", steps, seed=seed, windows=windows, batch=batch, start=start,
+            L, q, target, steps, seed=seed, windows=windows, batch=batch, start=start,
             rate=None if start is None else GROWTH_RATE,
         )  # fmt: skip
         start = run.trained.decoder
         arrays |= {f"{L}/after/{key}": value for key, value in result(run).items()}
         arrays |= {f"{L}/weights/{key}": np.asarray(w) for key, w in start.weights.items()}
-        print(f"growth {q} {seed} {L}: {np.round(run.seconds, 1)}", flush=True)
-    save(f"growth/{q}/{seed}", arrays)
+        print(f"{name} {L}: {np.round(run.seconds, 1)}", flush=True)
+    save(name, arrays)
 
 
 def exact(q: int) -> None:
@@ -205,13 +216,14 @@ def finish() -> None:
         runs = [np.load(PARTIAL / f"{name}/{seed}.npz")["energy"] for seed in SEEDS]
         arrays[f"{name}/energy"] = np.array(runs)
     for q in GROWN:
-        runs = [dict(np.load(PARTIAL / f"growth/{q}/{seed}.npz")) for seed in SEEDS[:3]]
-        for name in runs[0]:
-            if "/weights/" in name:
-                L, _, key = name.split("/")
-                networks[f"{L}-{q}/{key}"] = runs[0][name].astype(np.float32)
-            else:
-                arrays[f"growth/{q}/{name}"] = np.array([run[name] for run in runs])
+        for part in ("growth", "growth-multicanonical")[: 1 if q == 20 else 2]:
+            runs = [dict(np.load(PARTIAL / f"{part}/{q}/{seed}.npz")) for seed in SEEDS[:3]]
+            for name in runs[0]:
+                if "/weights/" not in name:
+                    arrays[f"{part}/{q}/{name}"] = np.array([run[name] for run in runs])
+                elif part == "growth":
+                    L, _, key = name.split("/")
+                    networks[f"{L}-{q}/{key}"] = runs[0][name].astype(np.float32)
         for L in (8, 10):
             chains = np.load(PARTIAL / f"reference/{L}-{q}.npz")
             arrays[f"reference/{L}-{q}/ln_g"] = chains["ln_g"]
@@ -238,6 +250,7 @@ def main() -> None:
     for part in options.parts:
         if part == "growth":
             todo += [partial(grow, q, seed) for seed in SEEDS[:3] for q in GROWN]
+            todo += [partial(grow, 200, seed, "multicanonical") for seed in SEEDS[:3]]
         elif part == "reference":
             todo += [partial(reference, L, q, 200_000_000) for L in (8, 10) for q in GROWN]
         elif part == "exact":

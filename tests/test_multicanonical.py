@@ -638,3 +638,52 @@ def test_a_warm_training_has_flat_weights_from_the_start():
         first.decoder, "multicanonical", 40, batch=400, beta=1.0, rate=1e-9, warm=True, key=KEY
     )
     assert abs(found.loss[:10].mean() - found.loss[-10:].mean()) < 1.0
+
+
+def test_energies_without_draws_are_continued():
+    """4 x 4 sites, 100 colours, 20 steps: no draw is ordered. Flat, or at 1.5 beta at most."""
+    decoder, beta = mc.Decoder(4, 100, 16, key=KEY), 1.0
+    flat, line = (
+        mc.train(decoder, "multicanonical", 20, batch=60, beta=beta, straight=straight, key=KEY)
+        for straight in (False, True)
+    )
+    assert flat.energy.min() > -12
+    np.testing.assert_array_equal(flat.guess[:10], flat.guess[0])
+    slopes = np.diff(line.guess[:10])
+    np.testing.assert_allclose(slopes, slopes[0], rtol=1e-9)
+    assert 0.5 < slopes[0] <= 1.5 * beta
+    assert line.guess[0] < flat.guess[0] - 5
+
+
+class Enough(Exception):
+    """Ends a run where its training would begin."""
+
+
+def told(monkeypatch, target, **settings) -> dict:
+    """What a run of the study asks of its training."""
+    found = {}
+
+    def watch(*_, **named):
+        found.update(named)
+        raise Enough
+
+    monkeypatch.setattr(study, "train", watch)
+    with pytest.raises(Enough):
+        study.run(3, 20, target, 10, seed=0, hidden=8, **settings)
+    return found
+
+
+def test_runs_of_the_study_train_as_told(monkeypatch):
+    for target in ("canonical", "multicanonical", "windows"):
+        for symmetric, rate in ((True, 2.4e-2), (False, 2.4e-2 if target == "windows" else 1.2e-2)):
+            found = told(monkeypatch, target, symmetric=symmetric)
+            assert found["rate"] == rate and not found["straight"] and not found["warm"]
+            assert (found["windows"] is None) == (target != "windows")
+            expected = None if target == "windows" else mc.finite_size_beta(3, 20)
+            assert found["beta"] == expected
+    start = mc.Decoder(3, 20, 8, key=KEY)
+    found = told(
+        monkeypatch, "multicanonical", rate=1e-3, beta=0.5, straight=True, start=start, batch=60
+    )
+    assert (found["rate"], found["beta"], found["batch"]) == (1e-3, 0.5, 60)
+    assert found["straight"] and found["warm"]

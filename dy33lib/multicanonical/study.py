@@ -88,7 +88,7 @@ def run(
     L: int, q: int, target: Target, steps: int, *, seed: int, symmetric: bool = True,
     rate: float | None = None, windows: Windows | None = None, batch: int = BATCH,
     draws: int = DRAWS, hidden: int = 32, start: Decoder | None = None, block: int = BLOCK,
-    straight: bool = False,
+    straight: bool = False, beta: float | None = None,
 ) -> Run:  # fmt: skip
     """Train a network, draw from it, and estimate the density of states.
 
@@ -110,6 +110,7 @@ def run(
         start: a network to begin with instead of a new one; training is then warm.
         block: draws at a time.
         straight: see :func:`.train`.
+        beta: where training without windows leads to first, if not to the transition.
 
     Raises:
         ValueError: as in :func:`.train`, or if the draws do not fit the block.
@@ -121,7 +122,8 @@ def run(
     decoder = Decoder(L, q, hidden, symmetric=symmetric, key=k1) if start is None else start
     begun = time.process_time()
     trained = train(
-        decoder, target, steps, batch=batch, beta=None if windowed else finite_size_beta(L, q),
+        decoder, target, steps, batch=batch,
+        beta=None if windowed else finite_size_beta(L, q) if beta is None else beta,
         windows=windows if windowed else None,
         rate=rate or learning_rate(target, symmetric), warm=start is not None,
         straight=straight, key=k2,
