@@ -147,8 +147,8 @@ class Decoder(eqx.Module):
             z: latent number.
 
         Returns:
-            Plain: of the q colours. Symmetric: of the colour in each slot where it occurs first
-            (-inf elsewhere), and last of all colours together that are in no slot.
+            Those of the q colours, if plain; if symmetric, of the colour in each slot where it
+            occurs first (-inf elsewhere), and last of all colours together that are in no slot.
         """
         w, silu = self.weights, jax.nn.silu
         shared = self._shared(site, place, satisfied, z)

@@ -98,7 +98,7 @@ def run(
     Args:
         L: sites along an edge.
         q: number of colours.
-        target: see :func:`.train`.
+        target: see :func:`~dy33lib.multicanonical.training.train`.
         steps: of training.
         seed: of the network, its training, and the draws.
         symmetric: see :class:`.Decoder`.
@@ -109,11 +109,12 @@ def run(
         hidden: width of the network.
         start: a network to begin with instead of a new one; training is then warm.
         block: draws at a time.
-        straight: see :func:`.train`.
+        straight: see :func:`~dy33lib.multicanonical.training.train`.
         beta: where training without windows leads to first, if not to the transition.
 
     Raises:
-        ValueError: as in :func:`.train`, or if the draws do not fit the block.
+        ValueError: as in :func:`~dy33lib.multicanonical.training.train`, or if the draws do not
+            fit the block.
     """
     k1, k2, k3 = jax.random.split(jax.random.key(seed), 3)
     windowed = target == "windows"

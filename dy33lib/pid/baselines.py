@@ -23,9 +23,10 @@ def train_backprop(
 ) -> InfomorphicNet:
     """Train the same network by backpropagation of the cross-entropy of a softmax.
 
-    Neurons, fields and random answers are those of :func:`.train`; derivatives pass straight
-    through the answers (Bengio, Léonard and Courville 2013, arXiv:1308.3432). The context is zero
-    from the beginning, since a network that sees the label in training learns to read it.
+    Neurons, fields and random answers are those of :func:`~dy33lib.pid.training.train`;
+    derivatives pass straight through the answers (Bengio, Léonard and Courville 2013,
+    arXiv:1308.3432). The context is zero from the beginning, since a network that sees the label
+    in training learns to read it.
 
     Args:
         net: the network, as drawn.
