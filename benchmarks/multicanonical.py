@@ -32,7 +32,7 @@ ENVIRONMENT = {
 }
 BETA = float(np.log(1 + np.sqrt(2))) / 2  # of the Ising model with energy -sum s s
 SEEDS = (1, 2, 3)
-PEER_STEPS, OUR_STEPS = (250, 500, 1000, 2000), (50, 100, 200)
+STEPS = {"ours": (50, 100, 200), "MADE": (250, 500, 1000, 2000), "PixelCNN": (250,)}
 CASES = ((5, 20, 5_000_000), (5, 200, 5_000_000), (8, 20, 20_000_000))
 
 
@@ -212,7 +212,7 @@ def networks() -> list[dict]:
         "PixelCNN": ["--net=pixelcnn", "--net_depth=3", "--net_width=64", "--half_kernel_size=3"],
     }
     for name, net in kinds.items():
-        for steps in PEER_STEPS if net else OUR_STEPS:
+        for steps in STEPS[name]:
             found = []
             for seed in SEEDS:
                 if net:
