@@ -1,0 +1,186 @@
+"""Flows: exact systems against other quadratures, estimators against Gaussians."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from dy33lib import flows
+from dy33lib.particles import pair_potential
+
+# Exact systems -----------------------------------------------------------------------------------
+
+
+def test_the_ideal_gas_is_an_integral_over_volumes():
+    for N, T, P in ((1, 1.0, 1.0), (5, 1.3, 0.4), (20, 0.7, 2.0)):
+        V = np.linspace(1e-9, 60 * (N + 1) * T / P, 2_000_001)
+        ln_w = N * np.log(V) - P * V / T - np.sum(np.log(np.arange(1, N + 1)))
+        Z = np.exp(ln_w - ln_w.max()).sum() * (V[1] - V[0])
+        assert flows.ideal_gas_gibbs(N, T, P) == pytest.approx(-np.log(Z) - ln_w.max(), abs=1e-6)
+
+
+@pytest.mark.parametrize("T, P", [(1.0, 1.0), (0.7, 1.5), (2.0, 0.1)])
+def test_the_chain_is_an_integral_over_gaps(T, P):
+    """Trapezoids on a fine grid; the slope in P is the mean length over T."""
+    r = np.linspace(0.5, 60 * T / P, 4_000_001)
+    w = np.exp(-(np.array(pair_potential(r * r)[0]) + P * r) / T)
+    h = r[1] - r[0]
+    for N in (1, 16):
+        expected = -N * np.log(np.sum(w) * h)
+        assert flows.takahashi_gibbs(N, T, P) == pytest.approx(expected, abs=1e-5 * N)
+    ends = [flows.takahashi_gibbs(16, T, P + sign * 1e-4) for sign in (1, -1)]
+    length = 16 * np.sum(w * r) / np.sum(w)
+    assert (ends[0] - ends[1]) / 2e-4 == pytest.approx(length / T, rel=1e-5)
+
+
+def test_exact_systems_refuse(unchecked):
+    for function in (flows.ideal_gas_gibbs, flows.takahashi_gibbs):
+        bad: list[tuple[tuple, str]] = [
+            ((0, 1.0, 1.0), "N must be at least 1, got 0"),
+            ((4, -1.0, 1.0), "T must be positive and finite, got -1"),
+            ((4, 1.0, np.nan), "P must be positive and finite, got nan"),
+        ]
+        for arguments, message in bad:
+            with pytest.raises(ValueError, match=message):
+                function(*arguments)
+
+
+# Estimators --------------------------------------------------------------------------------------
+
+
+class Wells:
+    """Harmonic wells on a line: u = (x - m)^2 / 2 s^2, f = -ln s."""
+
+    def __init__(self, m, s):
+        self.m, self.s = np.array(m, float), np.array(s, float)
+        self.f = -np.log(self.s / self.s[0])
+
+    def draw(self, k, shape, rng):
+        return self.m[k] + self.s[k] * rng.normal(size=shape)
+
+    def u(self, k, x):
+        return (x - self.m[k]) ** 2 / (2 * self.s[k] ** 2)
+
+    def table(self, counts, rng):
+        x = np.concatenate([self.draw(k, n, rng) for k, n in enumerate(counts)])
+        return np.array([self.u(k, x) for k in range(len(self.m))]), x
+
+
+def correlated(B, F, rng, rho=0.9):
+    """Standard normal replicas whose frames remember."""
+    x = np.zeros((F, B))
+    x[0] = rng.normal(size=B)
+    for t in range(1, F):
+        x[t] = rho * x[t - 1] + np.sqrt(1 - rho**2) * rng.normal(size=B)
+    return x
+
+
+def test_effective_numbers():
+    assert flows.ess(np.full((3, 4), -700.0)) == pytest.approx(1.0)
+    assert flows.ess(np.r_[0.0, np.full(99, -np.inf)]) == pytest.approx(0.01)
+    assert flows.ess(np.log([1.0, 2.0, 3.0])) == pytest.approx(36 / (3 * 14))
+    x = np.random.default_rng(0).normal(size=400_000)  # w = exp(a x): 1 / ess = exp(a^2)
+    assert flows.ess(0.7 * x) == pytest.approx(np.exp(-0.49), rel=0.02)
+
+
+def pulls(estimate, exact, runs=200):
+    """Mean and spread of (estimate - exact) / error."""
+    z = []
+    for seed in range(runs):
+        found = estimate(np.random.default_rng(seed))
+        z.append((found.value - exact) / found.error)
+    return np.mean(z), np.std(z)
+
+
+def test_one_sided_estimates_and_their_errors():
+    """Gaussian weights: -ln <exp(a x)> = -a^2 / 2; independent, and remembered for ten frames."""
+    mean, spread = pulls(lambda rng: flows.lfep(0.5 * rng.normal(size=500)), -0.125)
+    assert abs(mean) < 0.25 and 0.85 < spread < 1.15
+    mean, spread = pulls(lambda rng: flows.lfep(0.5 * correlated(16, 100, rng)), -0.125)
+    assert abs(mean) < 0.25 and 0.85 < spread < 1.25
+    naive = flows.lfep(0.5 * correlated(16, 100, np.random.default_rng(0)).reshape(-1))
+    honest = flows.lfep(0.5 * correlated(16, 100, np.random.default_rng(0)))
+    assert honest.error > 2 * naive.error and honest.value == pytest.approx(naive.value)
+
+
+def test_two_sided_estimates_and_their_errors():
+    wells = Wells([0.0, 1.5], [1.0, 0.6])
+
+    def estimate(rng, F=None, B=300):
+        x = [wells.draw(k, 2 * B if k else B, rng) for k in (0, 1)]
+        return flows.bar(wells.u(1, x[0]) - wells.u(0, x[0]), wells.u(0, x[1]) - wells.u(1, x[1]))
+
+    mean, spread = pulls(estimate, wells.f[1])
+    assert abs(mean) < 0.25 and 0.85 < spread < 1.15
+
+    def remembered(rng):
+        x = [wells.m[k] + wells.s[k] * correlated(16, 60, rng) for k in (0, 1)]
+        return flows.bar(wells.u(1, x[0]) - wells.u(0, x[0]), wells.u(0, x[1]) - wells.u(1, x[1]))
+
+    mean, spread = pulls(remembered, wells.f[1], runs=60)
+    assert abs(mean) < 0.45 and 0.75 < spread < 1.35
+
+
+def test_shifting_a_state_shifts_its_free_energy():
+    rng = np.random.default_rng(0)
+    f, b = rng.normal(1.0, 1.0, 200), rng.normal(0.0, 1.0, 100)
+    plain = flows.bar(f, b)
+    moved = flows.bar(f + 500.0, b - 500.0)
+    assert moved.value == pytest.approx(plain.value + 500.0, abs=1e-8)
+    assert moved.error == pytest.approx(plain.error, rel=1e-6)
+    again = flows.bar(b, f)
+    assert again.value == pytest.approx(-plain.value, abs=1e-9)
+
+
+def test_many_states_at_once():
+    """Five wells, one not sampled, against exact; the errors that are stated are those made."""
+    wells = Wells([0.0, 1.0, 2.0, 1.5, 0.5], [1.0, 0.8, 0.6, 0.5, 1.2])
+    counts = [200, 150, 100, 0, 50]
+    one, z, values = flows.mbar(wells.table(counts, np.random.default_rng(1))[0], counts), [], []
+    for seed in range(150):
+        u, _ = wells.table(counts, np.random.default_rng(seed))
+        found = flows.mbar(u, counts)
+        values.append(found.f)
+        z.append((found.f - wells.f)[1:] / np.sqrt(np.diag(found.covariance))[1:])
+    assert (np.abs(np.mean(z, axis=0)) < 0.3).all()
+    assert (np.abs(np.std(z, axis=0) - 1) < 0.2).all()
+    scatter = np.cov(np.transpose(values))
+    np.testing.assert_allclose(scatter[1:, 1:], one.covariance[1:, 1:], atol=0.004)
+    np.testing.assert_allclose(np.exp(one.log_weights).sum(axis=1), 1.0, rtol=1e-9)
+    new = Wells([0.8], [0.9])
+    u, x = wells.table(counts, np.random.default_rng(0))
+    found = flows.mbar(u, counts)
+    assert found.at(new.u(0, x)) == pytest.approx(-np.log(0.9), abs=0.15)
+    assert found.at(u[2]) == pytest.approx(found.f[2], abs=1e-9)
+
+
+def test_two_states_at_once_are_bennetts():
+    wells = Wells([0.0, 2.5], [1.0, 0.7])
+    rng = np.random.default_rng(3)
+    u, _ = wells.table([70, 40], rng)
+    many = flows.mbar(u + np.array([[0.0], [300.0]]), [70, 40])
+    two = flows.bar((u[1] - u[0])[:70], (u[0] - u[1])[70:])
+    assert many.f[1] == pytest.approx(two.value + 300.0, abs=1e-8)
+    assert np.sqrt(many.covariance[1, 1]) == pytest.approx(two.error, rel=0.01)
+
+
+def test_estimators_refuse(unchecked):
+    good, u = np.zeros(4), np.zeros((2, 4))
+    cases: list[tuple[Callable, tuple, str]] = [
+        (flows.ess, ([],), "log_w must be samples that are neither nan nor infinite"),
+        (flows.ess, ([0.0, np.nan],), "log_w must be samples that are neither"),
+        (flows.ess, ([-np.inf, -np.inf],), "log_w must have a weight that does not vanish"),
+        (flows.lfep, ([],), "log_w must be a list or a table of samples"),
+        (flows.lfep, ([1.0],), "log_w must come from at least two replicas, got 1"),
+        (flows.lfep, ([1.0, np.nan],), "log_w must be neither nan nor infinite"),
+        (flows.bar, (good, []), "backward must be a list or a table of samples"),
+        (flows.bar, ([0.0, np.inf], good), "forward must be neither nan nor infinite"),
+        (flows.bar, ([0.0, -np.inf], good), "forward and backward must be finite"),
+        (flows.mbar, (u, [2, 3]), "N_k must count the samples"),
+        (flows.mbar, (u, [0, 4]), "N_k must count the samples"),
+        (flows.mbar, (u, [4]), "N_k must count the samples"),
+        (flows.mbar, (u + np.nan, [2, 2]), "u_kn must be finite"),
+    ]
+    for function, arguments, message in cases:
+        with pytest.raises(ValueError, match=message):
+            function(*arguments)
