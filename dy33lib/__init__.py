@@ -6,6 +6,7 @@ One module per talk of the session DPG DY 33, and a few shared ones:
 - `criticality`: dynamic range of recurrent networks at finite integration time (chapter 2);
 - `pid`: local learning from partial information decomposition (chapter 3);
 - `hessian`: symmetries of the Hessian of a loss (chapter 4);
+- `flows`: free energies by flows that are told temperature and pressure (chapter 5);
 - `multicanonical`: densities of states by autoregressive networks (chapter 6);
 - `sindy`: sparse identification of reaction rates (chapter 10);
 - `magnons`: where to count next in neutron scattering (chapter 11);

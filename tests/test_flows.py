@@ -2,11 +2,17 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dy33lib import flows
-from dy33lib.particles import pair_potential
+from dy33lib.flows import layers
+from dy33lib.particles import Configs, lj_energy, pair_potential
+
+KEY = jax.random.key(0)
 
 # Exact systems -----------------------------------------------------------------------------------
 
@@ -184,3 +190,200 @@ def test_estimators_refuse(unchecked):
     for function, arguments, message in cases:
         with pytest.raises(ValueError, match=message):
             function(*arguments)
+
+
+# Layers ------------------------------------------------------------------------------------------
+
+
+def gas(N, B, edge, seed=0, near=0.8):
+    """Particles at random in cubes, no two of them nearer."""
+    rng = np.random.default_rng(seed)
+    s = np.zeros((3, N, B))
+    for b in range(B):
+        for i in range(N):
+            while True:
+                trial = rng.random(3)
+                d = trial[:, None] - s[:, :i, b]
+                if (np.linalg.norm((d - np.round(d)) * edge, axis=0) > near).all():
+                    break
+            s[:, i, b] = trial
+    return jnp.asarray(s), jnp.full((3, B), float(edge))
+
+
+def coefficients(K, B, size=0.02):
+    return size * jax.random.normal(KEY, (K, B))
+
+
+@pytest.mark.parametrize("N", [4, 5, 6])
+def test_positions_have_the_jacobian_that_autodiff_finds(N):
+    s, _ = gas(N, 1, 4.2, seed=N)
+    x, box, a = 4.2 * s, jnp.full(3, 4.2), coefficients(8, 1, 0.1)
+
+    def move(flat):
+        return layers.drifted(flat.reshape(3, N, 1), box, a, 40)[0].reshape(-1)
+
+    moved, log_det = layers.drifted(x, box, a, 40)
+    assert float(jnp.abs(moved - x).max()) > 2e-3
+    expected = jnp.linalg.slogdet(jax.jacfwd(move)(x.reshape(-1)))[1]
+    assert abs(float(log_det[0])) > 0.01
+    np.testing.assert_allclose(log_det[0], expected, atol=1e-6)
+
+
+def test_the_divergence_is_that_of_the_velocity():
+    s, _ = gas(7, 2, 4.5, seed=3)
+    x, box, a = 4.5 * s, jnp.array([4.5, 4.6, 4.7]), coefficients(5, 2, 0.3)
+    _, divergence = layers.velocity(x, box, a)
+    for b in (0, 1):
+        one = jax.jacfwd(
+            lambda y, b=b: layers.velocity(y[..., None], box, a[:, b : b + 1])[0][..., 0]
+        )
+        trace = jnp.trace(one(x[..., b]).reshape(21, 21))
+        np.testing.assert_allclose(divergence[b], trace, rtol=1e-10)
+
+
+def flow_of(N=64, B=3, terms=6, steps=1, size=0.3, seed=0):
+    """A flow with weights that are not small, and configurations for it."""
+    s, L = gas(N, B, 4.6, seed=seed)
+    made = flows.ConditionalFlow(Configs(s, L), 1.2, 6.1, terms=terms, steps=steps, key=KEY)
+    made = jax.tree.map(lambda w: w.astype(jnp.float64) if eqx.is_inexact_array(w) else w, made)
+    last = made.condition.network.layers[-1].weight
+    made = eqx.tree_at(
+        lambda f: f.condition.network.layers[-1].weight, made, size / 0.01 * last.at[:2].mul(30.0)
+    )
+    return made, s, L
+
+
+def test_the_whole_map_has_the_jacobian_that_autodiff_finds():
+    """Of positions over the edges and volume; 64 particles, 193 numbers."""
+    flow, s, L = flow_of(B=1, steps=16, size=0.01)
+    T, P = jnp.array([1.4]), jnp.array([9.0])
+
+    def move(y):
+        edge = jnp.cbrt(y[-1])[None, None] * jnp.ones((3, 1))
+        s, L, _ = flow(y[:-1].reshape(3, 64, 1), edge, T, P)
+        return jnp.concatenate([s.reshape(-1), jnp.prod(L, axis=0)])
+
+    y = jnp.concatenate([s.reshape(-1), jnp.prod(L, axis=0)])
+    expected = jnp.linalg.slogdet(jax.jacfwd(move)(y))[1]
+    moved, edges, log_det = flow(s, L, T, P)
+    assert float(jnp.abs(moved - s).max()) > 1e-4 and abs(float(edges[0, 0] / L[0, 0]) - 1) > 1e-5
+    np.testing.assert_allclose(log_det[0], expected, atol=1e-5)
+
+
+def test_there_and_back():
+    T, P = jnp.array([1.4, 0.9, 1.2]), jnp.array([9.0, 4.0, 8.0])
+    for steps, close in ((1, 1e-4), (8, 1e-8)):
+        flow, s, L = flow_of(steps=steps, size=0.01)
+        there = flow(s, L, T, P)
+        back = flow.inverse(*there[:2], T, P)
+        assert float(jnp.abs(there[0] - s).max()) > 1e-4
+        np.testing.assert_allclose(back[0], s, atol=close)
+        np.testing.assert_allclose(back[1], L, rtol=1e-12)
+        np.testing.assert_allclose(back[2], -there[2], atol=100 * close)
+
+
+def test_at_the_reference_nothing_moves():
+    flow, s, L = flow_of()
+    T, P = jnp.full(3, 1.2), jnp.full(3, 6.1)
+    there = flow(s, L, T, P)
+    np.testing.assert_array_equal(there[0], s)
+    np.testing.assert_allclose(there[1], L, rtol=1e-14)
+    np.testing.assert_allclose(there[2], 0.0, atol=1e-13)
+    ln_w = flows.log_weights(flow, s, L, (1.2, 6.1), T, P)
+    np.testing.assert_allclose(ln_w, 0.0, atol=1e-9)
+
+
+def test_the_map_commutes_with_the_symmetries_of_the_box():
+    flow, s, L = flow_of(size=0.05)
+    T, P = jnp.array([1.4, 0.9, 1.2]), jnp.array([9.0, 4.0, 8.0])
+    there, edges, log_det = flow(s, L, T, P)
+    order = np.random.default_rng(0).permutation(64)
+    turned = jnp.stack([-s[1], s[0], s[2]])  # a quarter of a turn
+    for start, expected in (
+        (s[:, order], there[:, order]),
+        (
+            s + jnp.array([0.3, -1.7, 0.9])[:, None, None],
+            there + jnp.array([0.3, -1.7, 0.9])[:, None, None],
+        ),
+        (turned, jnp.stack([-there[1], there[0], there[2]])),
+        (s[jnp.array([2, 0, 1])], there[jnp.array([2, 0, 1])]),
+        (s + jnp.zeros_like(s).at[:, 3].set(1.0), there + jnp.zeros_like(s).at[:, 3].set(1.0)),
+    ):
+        found = flow(start, L, T, P)
+        np.testing.assert_allclose(found[0], expected, atol=1e-10)
+        np.testing.assert_allclose(found[1], edges, rtol=1e-12)
+        np.testing.assert_allclose(found[2], log_det, atol=1e-9)
+    np.testing.assert_allclose(jnp.mean(there, axis=1), jnp.mean(s, axis=1), atol=1e-12)
+
+
+def nothing(s, L):
+    return jnp.zeros_like(L[0]), jnp.zeros_like(s), jnp.zeros_like(L)
+
+
+class Shifted(eqx.Module):
+    """Volumes by the factor of the ideal gas, positions as they are."""
+
+    def __call__(self, s, L, T, P):
+        L, log_det = layers.stretched(L, jnp.log(T / P * 6.1 / 1.2), jnp.zeros_like(T), 4.0)
+        return s, L, log_det
+
+
+def test_the_ideal_gas_is_mapped_exactly():
+    """All weights are alike, and say what the free energy is."""
+    V = jnp.asarray(np.random.default_rng(0).gamma(65, 1.2 / 6.1, 500)) + 0.0
+    s, L = jnp.zeros((3, 64, 500)), jnp.cbrt(V)[None] * jnp.ones((3, 1))
+    for T, P in ((0.9, 4.0), (1.6, 12.0)):
+        ln_w = flows.log_weights(
+            Shifted(),
+            s,
+            L,
+            (1.2, 6.1),
+            jnp.full(500, T),
+            jnp.full(500, P),
+            nothing,  # pyright: ignore
+        )
+        assert float(jnp.std(ln_w)) < 1e-10
+        gain = flows.ideal_gas_gibbs(64, T, P) - flows.ideal_gas_gibbs(64, 1.2, 6.1)
+        assert float(ln_w[0]) == pytest.approx(-gain, abs=1e-9)
+
+
+def test_weights_without_a_map_are_differences_of_energies():
+    s, L = gas(20, 2, 5.0)
+    T, P = jnp.array([0.9, 1.6]), jnp.array([4.0, 12.0])
+    U, V = lj_energy(s, L), jnp.prod(L, axis=0)
+    expected = (U + 6.1 * V) / 1.2 - (U + P * V) / T
+    np.testing.assert_allclose(
+        flows.log_weights(None, s, L, (1.2, 6.1), T, P), expected, rtol=1e-12
+    )
+
+
+def test_a_flow_without_terms_leaves_positions_alone():
+    flow, s, L = flow_of(terms=0)
+    there = flow(s, L, jnp.full(3, 1.4), jnp.full(3, 9.0))
+    np.testing.assert_array_equal(there[0], s)
+    assert float(jnp.abs(there[1] / L - 1).max()) > 1e-4
+    back = flow.inverse(*there[:2], jnp.full(3, 1.4), jnp.full(3, 9.0))
+    np.testing.assert_allclose(back[1], L, rtol=1e-12)
+
+
+def test_impossible_flows_are_refused(unchecked):
+    s, L = gas(64, 2, 4.6)
+    ready = Configs(s, L)
+    cases: list[tuple[Configs, float, float, dict, str]] = [
+        (ready, -1.0, 6.1, {}, "T must be positive and finite, got -1"),
+        (ready, 1.2, 0.0, {}, "P must be positive and finite, got 0"),
+        (ready, 1.2, 6.1, {"terms": 1}, "terms must be 0 or at least 2, got 1"),
+        (ready, 1.2, 6.1, {"steps": 0}, "steps must be at least 1, got 0"),
+        (ready, 1.2, 6.1, {"width": 0}, "size and width must be at least 1"),
+        (Configs(s[:, :3], L), 1.2, 6.1, {}, "reference must have four particles, got 3"),
+        (Configs(s[:, :20], L), 1.2, 6.1, {}, "reference must have boxes beyond twice the reach"),
+        (Configs(s, L.at[0, 0].mul(1.1)), 1.2, 6.1, {}, "reference must have boxes of one shape"),
+    ]
+    for reference, T, P, changes, message in cases:
+        with pytest.raises(ValueError, match=message):
+            flows.ConditionalFlow(reference, T, P, key=KEY, **changes)
+    one = jnp.ones(2)
+    with pytest.raises(ValueError, match="T must be positive and finite"):
+        flows.log_weights(None, s, L, (1.2, 6.1), -one, one)
+    with pytest.raises(ValueError, match="P must be positive and finite"):
+        flows.log_weights(None, s, L, (1.2, 6.1), one, one * np.nan)

@@ -1,0 +1,290 @@
+"""Maps of configurations with known Jacobians, told temperature and pressure.
+
+A flow maps configurations of the reference state to another state. It acts on volumes first, at
+constant s = r / L, and on positions then. Both layers get their parameters from one small network
+of the condition, less its value at the reference: there the flow is the identity exactly.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float
+
+from dy33lib.flows.exact import check_state
+from dy33lib.particles import Configs, Potential, lj_forces
+
+Flow = Callable[[Array, Array, Array, Array], tuple[Array, Array, Array]]
+
+REACH = 4.0  # square of the distance, over (V/N)^(2/3), from where pairs do not feel each other
+NEAR = 0.64  # the same, for the closest pairs that the polynomials are made for
+
+
+class Condition(eqx.Module):
+    """Parameters from temperature and pressure; zero at the reference state.
+
+    Attributes:
+        network: of ln(T/T0) and P/T - P0/T0, on convenient scales.
+        T0: temperature of the reference.
+        P0: its pressure.
+    """
+
+    network: eqx.nn.MLP
+    T0: float = eqx.field(static=True)
+    P0: float = eqx.field(static=True)
+
+    def __init__(
+        self, size: int, T0: float, P0: float, *, width: int = 32, scale: float = 0.01, key: Array
+    ):
+        """Make a network.
+
+        Args:
+            size: number of parameters.
+            T0: temperature of the reference.
+            P0: its pressure.
+            width: of two hidden layers.
+            scale: of the weights of the last layer.
+            key: for the weights.
+
+        Raises:
+            ValueError: if T0 or P0 is not positive and finite, or a size not positive.
+        """
+        check_state(T0, P0)
+        if size < 1 or width < 1:
+            raise ValueError(f"size and width must be at least 1, got {size} and {width}")
+        network = eqx.nn.MLP(2, size, width, 2, jax.nn.silu, key=key)
+        last = network.layers[-1].weight
+        self.network = eqx.tree_at(lambda n: n.layers[-1].weight, network, scale * last)
+        self.T0, self.P0 = T0, P0
+
+    def __call__(self, T: Float[Array, " B"], P: Float[Array, " B"]) -> Float[Array, "size B"]:
+        """Parameters of each replica."""
+        kind = self.network.layers[-1].weight.dtype
+        c = jnp.stack([jnp.log(T / self.T0) / 0.3, (P / T - self.P0 / self.T0) / 5]).astype(kind)
+        network = jax.vmap(self.network, in_axes=1, out_axes=1)
+        return network(c) - network(jnp.zeros_like(c))  # both alike, so that nothing stays nothing
+
+
+def stretched(
+    L: Float[Array, "3 B"], shift: Float[Array, " B"], spread: Float[Array, " B"], middle: float
+) -> tuple[Float[Array, "3 B"], Float[Array, " B"]]:
+    """Volumes ln V' = middle + shift + exp(spread) (ln V - middle), and ln dV'/dV.
+
+    Args:
+        L: edges; all three are stretched alike.
+        shift: of ln V.
+        spread: logarithm of the factor of its deviations.
+        middle: about the mean of ln V in the reference state.
+    """
+    ln_V = jnp.sum(jnp.log(L), axis=0)
+    new = middle + shift + jnp.exp(spread) * (ln_V - middle)
+    return L * jnp.exp((new - ln_V) / 3)[None], spread + new - ln_V
+
+
+def _profile(q, a):
+    """Profile phi and its slope in q; a: coefficients of Chebyshev polynomials in 1/q, K x B."""
+    unit = 2 / (1 / NEAR - 1 / REACH)
+    z = (1 / q - 1 / REACH) * unit - 1
+    rest = jnp.maximum(1 - q / REACH, 0)  # beyond the reach all is zero
+    before, now = jnp.ones_like(z), z  # T_0, T_1 and, below, their slopes in z
+    slope_before, slope = jnp.zeros_like(z), jnp.ones_like(z)
+    total, rise = a[0] * before + a[1] * now, a[1] * slope
+    for k in range(2, a.shape[0]):
+        before, now, slope_before, slope = (
+            now, 2 * z * now - before, slope, 2 * now + 2 * z * slope - slope_before
+        )  # fmt: skip
+        total, rise = total + a[k] * now, rise + a[k] * slope
+    phi = rest**2 * total
+    return phi, -2 / REACH * rest * total - rest**2 * rise * unit / (q * q)
+
+
+def velocity(
+    x: Float[Array, "3 N B"], box: Float[Array, " 3"], a: Float[Array, "K B"]
+) -> tuple[Float[Array, "3 N B"], Float[Array, " B"]]:
+    """Velocities along the distances of pairs, the sum over j of phi(q) x_ij, and divergence.
+
+    They commute with translations, permutations, and the symmetries of the box, and leave the
+    centre of mass where it is. The divergence is a sum over the same pairs, of 3 phi + 2 q phi',
+    with q the squared distance.
+
+    Args:
+        x: positions over (V/N)^(1/3).
+        box: its edges, alike.
+        a: coefficients of the profile phi.
+    """
+    N, twice = x.shape[1], jnp.concatenate([x, x], axis=1)
+
+    def add(carry, k):
+        v, divergence = carry
+        d = x - jax.lax.dynamic_slice_in_dim(twice, k, N, axis=1)
+        d = d - jnp.round(d / box[:, None, None]) * box[:, None, None]
+        q = jnp.sum(d * d, axis=0)
+        phi, slope = _profile(q, a[:, None])
+        return (v + phi[None] * d, divergence + jnp.sum(3 * phi + 2 * q * slope, axis=0)), None
+
+    nothing = jnp.zeros_like(x), jnp.zeros_like(x[0, 0])
+    (v, divergence), _ = jax.lax.scan(jax.checkpoint(add), nothing, jnp.arange(1, N))
+    return v, divergence
+
+
+def drifted(
+    x: Float[Array, "3 N B"], box: Float[Array, " 3"], a: Float[Array, "K B"], steps: int
+) -> tuple[Float[Array, "3 N B"], Float[Array, " B"]]:
+    """Positions after a unit of time with :func:`velocity`, and ln |det dx'/dx|.
+
+    Args:
+        x: positions over (V/N)^(1/3).
+        box: its edges.
+        a: coefficients of the profile; with the opposite sign the way back.
+        steps: of Runge and Kutta's fourth order, for positions and divergence alike.
+    """
+    h = 1.0 / steps
+
+    def step(carry, _):
+        x, total = carry
+        v1, d1 = velocity(x, box, a)
+        v2, d2 = velocity(x + 0.5 * h * v1, box, a)
+        v3, d3 = velocity(x + 0.5 * h * v2, box, a)
+        v4, d4 = velocity(x + h * v3, box, a)
+        x = x + h / 6 * (v1 + 2 * v2 + 2 * v3 + v4)
+        return (x, total + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)), None
+
+    (x, total), _ = jax.lax.scan(step, (x, jnp.zeros_like(x[0, 0])), None, length=steps)
+    return x, total
+
+
+class ConditionalFlow(eqx.Module):
+    """From configurations of the reference state to another temperature and pressure.
+
+    Attributes:
+        condition: gives shift and spread of ln V, then the coefficients of the profile.
+        middle: about the mean of ln V in the reference state.
+        shape: edges of the box over the cube root of its volume.
+        steps: of the integration of positions; 0 leaves them alone.
+    """
+
+    condition: Condition
+    middle: float = eqx.field(static=True)
+    shape: tuple[float, float, float] = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+
+    def __init__(
+        self, reference: Configs, T0: float, P0: float, *, terms: int = 12, steps: int = 1,
+        width: int = 32, key: Array,
+    ):  # fmt: skip
+        """Make a flow that is the identity at the reference, and next to it elsewhere.
+
+        Args:
+            reference: configurations of the reference state, for the mean of ln V and the shape.
+            T0: its temperature.
+            P0: its pressure.
+            terms: of the profile; 0 for a map of volumes only.
+            steps: of the integration.
+            width: of the network of the condition.
+            key: for its weights.
+
+        Raises:
+            ValueError: if there are fewer than 2 terms (but not 0), no steps, fewer than four
+                particles, boxes of different shapes; as in :class:`Condition`.
+        """
+        if terms == 1 or terms < 0:
+            raise ValueError(f"terms must be 0 or at least 2, got {terms}")
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        if reference.s.shape[1] < 4:
+            raise ValueError(f"reference must have four particles, got {reference.s.shape[1]}")
+        L = np.asarray(reference.L, float).reshape(3, -1)
+        V = np.prod(L, axis=0)
+        shapes = L / np.cbrt(V)
+        if not np.ptp(shapes, axis=1).max() < 1e-5:
+            raise ValueError("reference must have boxes of one shape")
+        if np.sqrt(REACH) > 0.5 * shapes.min() * np.cbrt(reference.s.shape[1]):
+            raise ValueError(f"reference must have boxes beyond twice the reach {REACH**0.5}")
+        self.condition = Condition(2 + terms, T0, P0, width=width, key=key)
+        self.middle = float(np.log(V).mean())
+        self.shape = tuple(shapes.mean(axis=1).tolist())
+        self.steps = steps if terms else 0
+
+    def _move(self, s, a):
+        N = s.shape[1]
+        box = jnp.asarray(self.shape, s.dtype) * N ** (1 / 3)
+        x = s * box[:, None, None]
+        moved, log_det = drifted(x, box, a, self.steps)
+        return s + (moved - x) / box[:, None, None], log_det
+
+    def __call__(
+        self, s: Float[Array, "3 N B"], L: Float[Array, "3 B"],
+        T: Float[Array, " B"], P: Float[Array, " B"],
+    ) -> tuple[Float[Array, "3 N B"], Float[Array, "3 B"], Float[Array, " B"]]:  # fmt: skip
+        """Configurations mapped to T and P, and ln |det| of (s, V) -> (s', V').
+
+        Args:
+            s: positions over the edges.
+            L: edges.
+            T: temperature wanted of each replica.
+            P: pressure wanted.
+        """
+        a = self.condition(T, P).astype(s.dtype)
+        L, log_det = stretched(L, a[0], a[1], self.middle)
+        if self.steps:
+            s, more = self._move(s, a[2:])
+            log_det = log_det + more
+        return s, L, log_det
+
+    def inverse(
+        self, s: Float[Array, "3 N B"], L: Float[Array, "3 B"],
+        T: Float[Array, " B"], P: Float[Array, " B"],
+    ) -> tuple[Float[Array, "3 N B"], Float[Array, "3 B"], Float[Array, " B"]]:  # fmt: skip
+        """Back to the reference state, and ln |det| of (s, V) -> (s', V')."""
+        a = self.condition(T, P).astype(s.dtype)
+        log_det = jnp.zeros_like(L[0])
+        if self.steps:
+            s, log_det = self._move(s, -a[2:])
+        L, more = stretched(L, -a[0] * jnp.exp(-a[1]), -a[1], self.middle)
+        return s, L, log_det + more
+
+
+def log_weights(
+    flow: Flow | None,
+    s: Float[Array, "3 N B"],
+    L: Float[Array, "3 B"],
+    start: tuple[float, float],
+    T: Float[Array, " B"],
+    P: Float[Array, " B"],
+    potential: Potential = lj_forces,
+) -> Float[Array, " B"]:
+    """Logarithm of the weights of mapped configurations in the ensemble at T and P.
+
+    With u = (U + P V) / T - N ln V, the density of (s, V) at constant pressure is exp(-u), and the
+    weight of a configuration of the reference is exp(u - u') times the Jacobian. The mean weight is
+    exp(-(G - G0)), free energies over their k_B T.
+
+    Args:
+        flow: the map; None for none.
+        s: positions over the edges, of the reference state.
+        L: edges.
+        start: temperature and pressure of the reference.
+        T: temperature wanted of each replica.
+        P: pressure wanted.
+        potential: energies, forces, virials by s and L.
+
+    Raises:
+        ValueError: if a temperature or pressure is not positive and finite; as the potential does.
+    """
+    check_state(*start)
+    if not isinstance(T, Tracer):
+        check_state(T, P)
+
+    def reduced(s, L, T, P):
+        V = jnp.prod(L, axis=0)
+        return (potential(s, L)[0] + P * V) / T - s.shape[1] * jnp.log(V)
+
+    T0, P0 = (jnp.full_like(L[0], value) for value in start)
+    before = reduced(s, L, T0, P0)
+    if flow is None:
+        return before - reduced(s, L, T, P)
+    s, L, log_det = flow(s, L, T, P)
+    return before - reduced(s, L, T, P) + log_det
