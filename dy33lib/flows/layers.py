@@ -133,7 +133,7 @@ def velocity(
 def drifted(
     x: Float[Array, "3 N B"], box: Float[Array, " 3"], a: Float[Array, "K B"], steps: int
 ) -> tuple[Float[Array, "3 N B"], Float[Array, " B"]]:
-    """Positions after a unit of time with :func:`velocity`, and ln |det dx'/dx|.
+    """Positions after a unit of time with :func:`velocity`, and the logarithm of their Jacobian.
 
     Args:
         x: positions over (V/N)^(1/3).
@@ -219,7 +219,7 @@ class ConditionalFlow(eqx.Module):
         self, s: Float[Array, "3 N B"], L: Float[Array, "3 B"],
         T: Float[Array, " B"], P: Float[Array, " B"],
     ) -> tuple[Float[Array, "3 N B"], Float[Array, "3 B"], Float[Array, " B"]]:  # fmt: skip
-        """Configurations mapped to T and P, and ln |det| of (s, V) -> (s', V').
+        """Configurations mapped to T and P, and the logarithm of the Jacobian of (s, V) -> (s', V').
 
         Args:
             s: positions over the edges.
@@ -238,7 +238,7 @@ class ConditionalFlow(eqx.Module):
         self, s: Float[Array, "3 N B"], L: Float[Array, "3 B"],
         T: Float[Array, " B"], P: Float[Array, " B"],
     ) -> tuple[Float[Array, "3 N B"], Float[Array, "3 B"], Float[Array, " B"]]:  # fmt: skip
-        """Back to the reference state, and ln |det| of (s, V) -> (s', V')."""
+        """Back to the reference state, and the logarithm of the Jacobian on the way."""
         a = self.condition(T, P).astype(s.dtype)
         log_det = jnp.zeros_like(L[0])
         if self.steps:
