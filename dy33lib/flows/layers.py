@@ -219,7 +219,7 @@ class ConditionalFlow(eqx.Module):
         self, s: Float[Array, "3 N B"], L: Float[Array, "3 B"],
         T: Float[Array, " B"], P: Float[Array, " B"],
     ) -> tuple[Float[Array, "3 N B"], Float[Array, "3 B"], Float[Array, " B"]]:  # fmt: skip
-        """Configurations mapped to T and P, and the logarithm of the Jacobian of (s, V) -> (s', V').
+        """Configurations mapped to T and P, and the logarithm of the Jacobian on the way.
 
         Args:
             s: positions over the edges.
