@@ -18,8 +18,6 @@ from jaxtyping import Array, Float
 
 CUTOFF, ONSET = 2.2, 1.98  # of the potential: zero from here, switched off from there
 
-Potential = Callable[[Float[Array, "3 N B"], Float[Array, "3 B"]], tuple[Array, Array, Array]]
-
 
 class Configs(NamedTuple):
     """Configurations of N particles.
@@ -239,7 +237,7 @@ def _where(take, new: _Chain, old: _Chain) -> _Chain:
     return _Chain(*(jnp.where(shape[a.ndim], a, b) for a, b in zip(new, old, strict=True)))
 
 
-def _trajectory(chain: _Chain, T, step, leaps: int, potential: Potential, key):
+def _trajectory(chain: _Chain, T, step, leaps: int, potential: Callable, key):
     """Hybrid Monte Carlo: one trajectory with new velocities, accepted or not."""
     k1, k2 = jax.random.split(key)
     v = jax.random.normal(k1, chain.s.shape, chain.s.dtype) * jnp.sqrt(T)[None, None]
@@ -259,7 +257,7 @@ def _trajectory(chain: _Chain, T, step, leaps: int, potential: Potential, key):
     return _where(take, _Chain(s, chain.L, U, F, W), chain), take
 
 
-def _breathe(chain: _Chain, T, P, stretch, smallest: float, potential: Potential, key):
+def _breathe(chain: _Chain, T, P, stretch, smallest: float, potential: Callable, key):
     """A change of volume with all s as they are; where an edge gets too short it is refused."""
     k1, k2 = jax.random.split(key)
     N, V = chain.s.shape[1], jnp.prod(chain.L, axis=0)
@@ -323,7 +321,7 @@ def sample_npt(
     step: float = 0.012,
     stretch: float = 0.03,
     smallest: float = 2 * CUTOFF,
-    potential: Potential = lj_forces,
+    potential: Callable = lj_forces,
     key: Array,
 ) -> Samples:
     """Sample at constant temperature and pressure, volumes with the measure dV.

@@ -15,9 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from dy33lib.flows.exact import check_state
-from dy33lib.particles import Configs, Potential, lj_forces
-
-Flow = Callable[[Array, Array, Array, Array], tuple[Array, Array, Array]]
+from dy33lib.particles import Configs, lj_forces
 
 REACH = 4.0  # square of the distance, over (V/N)^(2/3), from where pairs do not feel each other
 NEAR = 0.64  # the same, for the closest pairs that the polynomials are made for
@@ -248,13 +246,13 @@ class ConditionalFlow(eqx.Module):
 
 
 def log_weights(
-    flow: Flow | None,
+    flow: Callable | None,
     s: Float[Array, "3 N B"],
     L: Float[Array, "3 B"],
     start: tuple[float, float],
     T: Float[Array, " B"],
     P: Float[Array, " B"],
-    potential: Potential = lj_forces,
+    potential: Callable = lj_forces,
 ) -> Float[Array, " B"]:
     """Logarithm of the weights of mapped configurations in the ensemble at T and P.
 
@@ -263,7 +261,7 @@ def log_weights(
     exp(-(G - G0)), free energies over their k_B T.
 
     Args:
-        flow: the map; None for none.
+        flow: the map, as a :class:`ConditionalFlow`; None for none.
         s: positions over the edges, of the reference state.
         L: edges.
         start: temperature and pressure of the reference.
