@@ -10,11 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, PyTree
 
 CUTOFF, ONSET = 2.2, 1.98  # of the potential: zero from here, switched off from there
 
@@ -101,11 +102,16 @@ def pair_potential(r2, cutoff: float = CUTOFF, onset: float = ONSET):
     return bare * switch, -(switch * steep + r * bare * slope) * inverse
 
 
-def _pairs(s, L, cutoff: float, onset: float):
-    """Energies, forces and virials, without checks.
+def pair_forces(s, L, pair: Callable) -> tuple[Array, Array, Array]:
+    """Energy, forces and virial of a sum over pairs, as :func:`lj_forces` but without checks.
 
     Particles are paired with those k places on, for k up to N/2: everything stays a sum over
     contiguous arrays, without a table of neighbours.
+
+    Args:
+        s: positions over the edges.
+        L: edges of the boxes.
+        pair: gives u and -u'/r by the squared distance, as :func:`pair_potential`.
     """
     N, twice = s.shape[1], jnp.concatenate([s, s], axis=1)
 
@@ -113,7 +119,7 @@ def _pairs(s, L, cutoff: float, onset: float):
         U, F, W = carry
         d = s - jax.lax.dynamic_slice_in_dim(twice, k, N, axis=1)
         d = (d - jnp.round(d)) * L[:, None]
-        u, w = pair_potential(jnp.sum(d * d, axis=0), cutoff, onset)
+        u, w = pair(jnp.sum(d * d, axis=0))
         once = jnp.where(2 * k == N, 0.5, 1.0).astype(s.dtype)  # else these would count twice
         push = once * w[None] * d
         F = F.at[:, :N].add(push)
@@ -152,16 +158,16 @@ def lj_forces(
     if not 0 < onset < cutoff < np.inf:
         raise ValueError(f"onset must lie between 0 and the cutoff {cutoff}, got {onset}")
     check_configs(s, L, cutoff)
-    return _pairs(s, L, cutoff, onset)
+    return pair_forces(s, L, partial(pair_potential, cutoff=cutoff, onset=onset))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _energy(s, L, cutoff, onset):
-    return _pairs(s, L, cutoff, onset)[0]
+    return lj_forces(s, L, cutoff, onset)[0]
 
 
 def _energy_forward(s, L, cutoff, onset):
-    U, F, W = _pairs(s, L, cutoff, onset)
+    U, F, W = lj_forces(s, L, cutoff, onset)
     return U, (L, F, W)
 
 
@@ -190,13 +196,33 @@ def lj_energy(
     Raises:
         ValueError: as in :func:`lj_forces`.
     """
-    if not 0 < onset < cutoff < np.inf:
-        raise ValueError(f"onset must lie between 0 and the cutoff {cutoff}, got {onset}")
-    check_configs(s, L, cutoff)
+    check_configs(s, L, cutoff)  # here, where the values are known
     return _energy(s, L, cutoff, onset)
 
 
 # Sampling ----------------------------------------------------------------------------------------
+
+
+class Run(NamedTuple):
+    """What :func:`simulate` gives; frames along the first axis.
+
+    Attributes:
+        seen: what was observed.
+        last: the configurations at the end.
+        origin: where each replica's configuration came from in the exchange before the frame.
+        accepted: part of the trajectories, and of the changes of volume, that were accepted.
+        step: time step of the trajectories after warming up.
+        stretch: largest change of ln V after warming up.
+        evaluations: how often forces were computed for one replica, warming up included.
+    """
+
+    seen: PyTree
+    last: Configs
+    origin: Int[Array, "F B"]
+    accepted: Float[Array, "2 B"]
+    step: Float[Array, " B"]
+    stretch: Float[Array, " B"]
+    evaluations: int
 
 
 class Samples(NamedTuple):
@@ -237,11 +263,15 @@ def _where(take, new: _Chain, old: _Chain) -> _Chain:
     return _Chain(*(jnp.where(shape[a.ndim], a, b) for a, b in zip(new, old, strict=True)))
 
 
-def _trajectory(chain: _Chain, T, step, leaps: int, potential: Callable, key):
+def _trajectory(chain: _Chain, T, step, leaps: int, potential: Callable, fixed: bool, key):
     """Hybrid Monte Carlo: one trajectory with new velocities, accepted or not."""
-    k1, k2 = jax.random.split(key)
+    k1, k2, k3 = jax.random.split(key, 3)
     v = jax.random.normal(k1, chain.s.shape, chain.s.dtype) * jnp.sqrt(T)[None, None]
-    L, dt = chain.L[:, None], step[None, None]
+    if fixed:
+        v = v - jnp.mean(v, axis=1, keepdims=True)
+    # Lengths vary: a trajectory of just one period would leave a harmonic mode where it was.
+    dt = step * jax.random.uniform(k3, step.shape, step.dtype, 0.8, 1.2)
+    L, dt = chain.L[:, None], dt[None, None]
 
     def leap(_, carry):
         s, v, _, F, _ = carry
@@ -270,13 +300,26 @@ def _breathe(chain: _Chain, T, P, stretch, smallest: float, potential: Callable,
     return _where(take, _Chain(chain.s, L, U, F, W), chain), take, narrow
 
 
-@partial(jax.jit, static_argnames=("frames", "every", "warmup", "leaps", "smallest", "potential"))
-def _run(start, T, P, step, stretch, frames, every, warmup, leaps, smallest, potential, key):
-    """Warm up, then keep a frame after every so many sweeps."""
+def _exchanged(chain: _Chain, exchange: Callable | None, potential: Callable, key):
+    """Configurations after changing places, and where each came from."""
+    stay = jnp.arange(chain.U.shape[0])
+    if exchange is None:
+        return chain, stay
+    origin = exchange(chain.s, chain.L, key)
+    s, L = chain.s[..., origin], chain.L[..., origin]
+    return _Chain(s, L, *potential(s, L)), origin
+
+
+@eqx.filter_jit
+def _run(start, T, P, step, stretch, potential, key, settings):
+    """Warm up, then look after every so many sweeps; settings: what does not change."""
+    frames, every, warmup, leaps, smallest, observe, exchange, fixed = settings
 
     def sweep(chain, step, stretch, key):
         k1, k2 = jax.random.split(key)
-        chain, moved = _trajectory(chain, T, step, leaps, potential, k1)
+        chain, moved = _trajectory(chain, T, step, leaps, potential, fixed, k1)
+        if P is None:
+            return chain, jnp.stack([moved, moved]), jnp.zeros_like(moved)
         chain, breathed, narrow = _breathe(chain, T, P, stretch, smallest, potential, k2)
         return chain, jnp.stack([moved, breathed]), narrow
 
@@ -294,9 +337,11 @@ def _run(start, T, P, step, stretch, frames, every, warmup, leaps, smallest, pot
             chain, more, narrow = sweep(chain, step, stretch, key)
             return (chain, took + more.astype(int), hit | jnp.any(narrow)), None
 
+        k1, k2 = jax.random.split(key)
         none = jnp.zeros((2, T.shape[0]), int), jnp.array(False)
-        (chain, took, hit), _ = jax.lax.scan(one, (chain, *none), jax.random.split(key, every))
-        return chain, (chain.s, chain.L, chain.U, chain.W, took, hit)
+        (chain, took, hit), _ = jax.lax.scan(one, (chain, *none), jax.random.split(k1, every))
+        chain, origin = _exchanged(chain, exchange, potential, k2)
+        return chain, (observe(chain.s, chain.L, chain.U, chain.W), origin, took, hit)
 
     k1, k2 = jax.random.split(key)
     chain = _Chain(*start, *potential(*start))
@@ -304,44 +349,58 @@ def _run(start, T, P, step, stretch, frames, every, warmup, leaps, smallest, pot
         (chain, step, stretch), _ = jax.lax.scan(
             warm, (chain, step, stretch), jax.random.split(k1, warmup)
         )
-    _, (s, L, U, W, took, hit) = jax.lax.scan(frame, chain, jax.random.split(k2, frames))
-    accepted = jnp.sum(took, axis=0) / (frames * every)
-    return s, L, U, W, accepted.astype(step.dtype), step, stretch, jnp.any(hit)
+    chain, (seen, origin, took, hit) = jax.lax.scan(frame, chain, jax.random.split(k2, frames))
+    accepted = (jnp.sum(took, axis=0) / (frames * every)).astype(step.dtype)
+    return seen, Configs(chain.s, chain.L), origin, accepted, step, stretch, jnp.any(hit)
 
 
-def sample_npt(
+def everything(s, L, U, W):
+    """Observe all there is."""
+    return s, L, U, W
+
+
+def simulate(
     start: Configs,
     T: Float[Array, " B"],
-    P: Float[Array, " B"],
+    P: Float[Array, " B"] | None,
     frames: int,
     *,
     every: int = 4,
     warmup: int = 200,
     leaps: int = 10,
-    step: float = 0.012,
-    stretch: float = 0.03,
+    step: float | Array = 0.012,
+    stretch: float | Array = 0.03,
     smallest: float = 2 * CUTOFF,
     potential: Callable = lj_forces,
+    observe: Callable = everything,
+    exchange: Callable | None = None,
+    fixed: bool = False,
     key: Array,
-) -> Samples:
-    """Sample at constant temperature and pressure, volumes with the measure dV.
+) -> Run:
+    """Hybrid Monte Carlo (Duane et al. 1987), at constant pressure with changes of volume.
 
-    A sweep is a trajectory of hybrid Monte Carlo (Duane et al. 1987) and a change of volume. While
-    warming up, time step and change of volume are adapted to 80 and 50 % accepted; then they are
-    fixed. Replicas are independent, each at its own temperature and pressure.
+    A sweep is a trajectory, of steps that vary by a fifth from one to the next, and at constant
+    pressure a change of volume, with the measure dV. While warming up, time step and change of
+    volume are adapted to 80 and 50 % accepted; then they are fixed. Each replica has its own
+    temperature and pressure.
 
     Args:
         start: a configuration for each replica.
         T: temperatures.
-        P: pressures.
-        frames: configurations to keep of each replica.
-        every: sweeps between them.
-        warmup: sweeps before, which are not kept.
+        P: pressures; None at constant volume.
+        frames: how often to look.
+        every: sweeps between.
+        warmup: sweeps before.
         leaps: steps of a trajectory.
-        step: its time step at first.
-        stretch: the largest change of ln V at first.
+        step: its time step at first; may differ from replica to replica.
+        stretch: the largest change of ln V at first; may differ, too.
         smallest: edges never get as short as this.
-        potential: energies, forces, virials by s and L.
+        potential: energies, forces, virials by s and L; parameters by replica may be arrays of an
+            `eqx.Module`.
+        observe: what to keep of s, L, U and W.
+        exchange: gives, by s, L and a key, where the configuration of each replica is to come from;
+            called before each look. It has to leave the joint distribution as it is.
+        fixed: whether the centre of mass stays.
         key: for the random numbers.
 
     Raises:
@@ -351,29 +410,52 @@ def sample_npt(
             accepted.
     """
     check_configs(*start, smallest / 2)
-    for name, value in (("T", T), ("P", P)):
+    for name, value in (("T", T), ("P", T if P is None else P)):
         if np.shape(value) != start.L.shape[1:] or not np.all(np.isfinite(value) & (value > 0)):
             raise ValueError(f"{name} must be positive and finite for each replica, got {value}")
     for name, value in (("frames", frames), ("every", every), ("leaps", leaps)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     for name, value in (("step", step), ("stretch", stretch)):
-        if not 0 < value < np.inf:
+        if not np.all((np.asarray(value) > 0) & np.isfinite(value)):
             raise ValueError(f"{name} must be positive and finite, got {value}")
     if warmup < 0:
         raise ValueError(f"warmup must not be negative, got {warmup}")
     kind = start.s.dtype
     steps, stretches = (jnp.full(np.shape(T), value, kind) for value in (step, stretch))
-    *kept, hit = _run(
-        Configs(*start), jnp.asarray(T, kind), jnp.asarray(P, kind), steps, stretches,
-        frames, every, warmup, leaps, smallest, potential, key,
+    *found, hit = _run(
+        Configs(*start), jnp.asarray(T, kind), None if P is None else jnp.asarray(P, kind),
+        steps, stretches, potential, key,
+        (frames, every, warmup, leaps, smallest, observe, exchange, fixed),
     )  # fmt: skip
-    found = Samples(*kept, evaluations=1 + (warmup + frames * every) * (leaps + 1))
+    each = leaps + (P is not None)
+    extra = frames * (exchange is not None)
+    run = Run(*found, evaluations=1 + (warmup + frames * every) * each + extra)
     if hit:
         raise ValueError(f"P drove a box to edges below smallest = {smallest}: take more particles")
-    if float(jnp.min(found.accepted[0])) < 0.3:
+    if float(jnp.min(run.accepted[0])) < 0.3:
         raise ValueError(
-            f"step = {step} left a replica with {float(jnp.min(found.accepted[0])):.2f} of its "
+            f"step = {step} left a replica with {float(jnp.min(run.accepted[0])):.2f} of its "
             "trajectories accepted: warm up longer, or start from another configuration"
         )
-    return found
+    return run
+
+
+def sample_npt(
+    start: Configs, T: Float[Array, " B"], P: Float[Array, " B"], frames: int, **settings
+) -> Samples:
+    """Configurations at constant temperature and pressure.
+
+    Args:
+        start: a configuration for each replica.
+        T: temperatures.
+        P: pressures.
+        frames: configurations to keep of each replica.
+        settings: those of :func:`simulate`.
+
+    Raises:
+        ValueError: as in :func:`simulate`.
+    """
+    run = simulate(start, T, P, frames, **settings)
+    s, L, U, W = run.seen
+    return Samples(s, L, U, W, run.accepted, run.step, run.stretch, run.evaluations)

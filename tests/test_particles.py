@@ -176,11 +176,10 @@ def test_a_pair_at_constant_pressure_is_right():
         pt.sample_npt(
             start, T, P, 200, every=5, warmup=300, leaps=8, step=0.1, stretch=0.5, key=KEY
         )
-    _, L, energies, _, accepted, *_ = (
-        pt._run(  # with a wall at the smallest edge, as in the quadrature
-            start, T, P, jnp.full(B, 0.5), jnp.full(B, 0.8), 300, 5, 300, 8, 4.4, pt.lj_forces, KEY
-        )
-    )
+    (_, L, energies, _), _, _, accepted, *_ = pt._run(  # with a wall, as in the quadrature
+        start, T, P, jnp.full(B, 0.5), jnp.full(B, 0.8), pt.lj_forces, KEY,
+        (300, 5, 300, 8, 4.4, pt.everything, None, False),
+    )  # fmt: skip
     assert 0.6 < float(accepted[0].mean()) < 0.95  # else a wrong rule would not show
     for values, exact in ((np.prod(np.asarray(L), axis=1), volume), (np.asarray(energies), U)):
         each = values.mean(axis=0)

@@ -29,7 +29,7 @@ class Difference(NamedTuple):
     ess: float
 
 
-def _samples(name: str, values) -> np.ndarray:
+def samples(name: str, values) -> np.ndarray:
     """As an array of frames by replicas, one frame if flat."""
     array = np.asarray(values, float)
     array = array[None] if array.ndim == 1 else array
@@ -42,7 +42,7 @@ def _samples(name: str, values) -> np.ndarray:
     return array
 
 
-def _jackknife(value: Callable[..., float], *tables: np.ndarray) -> float:
+def jackknife(value: Callable[..., float], *tables: np.ndarray) -> float:
     """Standard error of a function of tables of replicas, each left out once, table by table."""
     variance = 0.0
     for i, table in enumerate(tables):
@@ -82,7 +82,7 @@ def lfep(log_w: Float[np.ndarray, "..."]) -> Difference:
     Raises:
         ValueError: as in :func:`ess`; if there are fewer than two replicas.
     """
-    table = _samples("log_w", log_w)
+    table = samples("log_w", log_w)
     share = ess(table)
 
     def value(t: np.ndarray) -> float:
@@ -91,7 +91,7 @@ def lfep(log_w: Float[np.ndarray, "..."]) -> Difference:
     if table.shape[0] == 1:  # independent: the jackknife in closed form, to first order
         error = float(np.sqrt(max(1 / share - 1, 0.0) / table.size))
     else:
-        error = _jackknife(value, table)
+        error = jackknife(value, table)
     return Difference(value(table), error, share)
 
 
@@ -105,7 +105,7 @@ def bar(forward: Float[np.ndarray, "..."], backward: Float[np.ndarray, "..."]) -
     Raises:
         ValueError: if there are no samples, fewer than two replicas, or one is nan or infinite.
     """
-    tables = _samples("forward", forward), _samples("backward", backward)
+    tables = samples("forward", forward), samples("backward", backward)
     if not all(np.isfinite(t).all() for t in tables):
         raise ValueError("forward and backward must be finite")
 
@@ -127,7 +127,7 @@ def bar(forward: Float[np.ndarray, "..."], backward: Float[np.ndarray, "..."]) -
     if tables[0].shape[0] == tables[1].shape[0] == 1:
         error = _bar_error(tables[0][0], tables[1][0], found)
     else:
-        error = _jackknife(value, *tables)
+        error = jackknife(value, *tables)
     return Difference(found, error, float("nan"))
 
 

@@ -19,6 +19,7 @@ from dy33lib.particles import Configs, lj_forces
 
 REACH = 4.0  # square of the distance, over (V/N)^(2/3), from where pairs do not feel each other
 NEAR = 0.64  # the same, for the closest pairs that the polynomials are made for
+UNIT = 0.1  # of the coefficients of the profile: networks learn numbers of order one
 
 
 class Condition(eqx.Module):
@@ -228,7 +229,7 @@ class ConditionalFlow(eqx.Module):
         a = self.condition(T, P).astype(s.dtype)
         L, log_det = stretched(L, a[0], a[1], self.middle)
         if self.steps:
-            s, more = self._move(s, a[2:])
+            s, more = self._move(s, UNIT * a[2:])
             log_det = log_det + more
         return s, L, log_det
 
@@ -240,7 +241,7 @@ class ConditionalFlow(eqx.Module):
         a = self.condition(T, P).astype(s.dtype)
         log_det = jnp.zeros_like(L[0])
         if self.steps:
-            s, log_det = self._move(s, -a[2:])
+            s, log_det = self._move(s, -UNIT * a[2:])
         L, more = stretched(L, -a[0] * jnp.exp(-a[1]), -a[1], self.middle)
         return s, L, log_det + more
 

@@ -1,0 +1,234 @@
+"""Solid and liquid joined directly, through all states between: no oscillators, no ideal gas.
+
+The order of the crystal is Q, from about 0 in the liquid to about 1 in the crystal. Springs hold
+replicas at values of Q between; they exchange their configurations (Sugita et al. 2000), and
+`mbar` takes the springs out again. What is left is the density of Q at constant pressure, and the
+two phases are its two peaks. This uses none of the formulas of `absolute`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.special import logsumexp
+
+from dy33lib.flows.estimators import Difference, mbar
+from dy33lib.flows.exact import check_state
+from dy33lib.particles import Configs, lj_forces, simulate
+
+
+def _waves(cells: tuple[int, int, int]) -> np.ndarray:
+    """Four of the shortest reciprocal vectors of the fcc crystal, over 2 pi / L; 4 x 3."""
+    signs = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]])
+    return signs * np.array(cells)
+
+
+def order(s: Float[Array, "3 N B"], cells: tuple[int, int, int]) -> Float[Array, " B"]:
+    """Q = the root of the mean of abs(rho_k)^2 over N^2, over four reciprocal vectors k.
+
+    Args:
+        s: positions over the edges.
+        cells: number of cubic cells along each edge, of the crystal that is asked for.
+    """
+    phase = 2 * jnp.pi * jnp.einsum("kd,dnb->knb", jnp.asarray(_waves(cells), s.dtype), s)
+    C, S = jnp.sum(jnp.cos(phase), axis=1), jnp.sum(jnp.sin(phase), axis=1)
+    return jnp.sqrt(jnp.mean(C * C + S * S, axis=0)) / s.shape[1]
+
+
+class Held(eqx.Module):
+    """A potential with a spring on the order, U + T stiffness / 2 (Q - centre)^2.
+
+    Attributes:
+        centre: of the spring, for each replica.
+        T: temperature.
+        stiffness: of the spring, over k_B T.
+        cells: see :func:`order`.
+        potential: energies, forces, virials by s and L.
+    """
+
+    centre: Float[Array, " B"]
+    T: float = eqx.field(static=True)
+    stiffness: float = eqx.field(static=True)
+    cells: tuple[int, int, int] = eqx.field(static=True)
+    potential: Callable = eqx.field(static=True)
+
+    def __call__(self, s, L):
+        U, F, W = self.potential(s, L)
+        waves = 2 * jnp.pi * jnp.asarray(_waves(self.cells), s.dtype)
+        phase = jnp.einsum("kd,dnb->knb", waves, s)
+        c, d = jnp.cos(phase), jnp.sin(phase)
+        C, S, N = jnp.sum(c, axis=1), jnp.sum(d, axis=1), s.shape[1]
+        Q = jnp.sqrt(jnp.mean(C * C + S * S, axis=0)) / N
+        by_phase = (S[:, None] * c - C[:, None] * d) / (len(waves) * N * N * Q)  # slope of Q
+        pull = self.T * self.stiffness * (Q - self.centre)
+        push = -pull * jnp.einsum("kd,knb->dnb", waves, by_phase)
+        return U + 0.5 * pull * (Q - self.centre), F + push / L[:, None], W
+
+    def seen(self, s, L, *_):
+        """Order and volume."""
+        return order(s, self.cells), jnp.prod(L, axis=0)
+
+    def exchange(self, s, L, key):
+        """Neighbours in the row of centres swap configurations as Metropolis has it."""
+        k1, k2 = jax.random.split(key)
+        Q, B = order(s, self.cells), self.centre.shape[0]
+        odd = jax.random.bernoulli(k1).astype(int)
+        me = jnp.arange(B)
+        partner = jnp.where((me + odd) % 2 == 0, me + 1, me - 1)
+        partner = jnp.where((partner < 0) | (partner >= B), me, partner)
+        x = self.centre
+        gain = -self.stiffness * (x - x[partner]) * (Q - Q[partner])  # of both, over k_B T
+        u = jnp.log(jax.random.uniform(k2, (B,), s.dtype))
+        # A pair shares the number of its lower member. Rows of centres lie end to end: at their
+        # ends the centres jump, and a swap there is as right as any, and will not happen.
+        take = u[jnp.minimum(me, partner)] < gain
+        return jnp.where(take, partner, me)
+
+
+class Crossing(NamedTuple):
+    """A run between the phases; frames x centres x rows.
+
+    Attributes:
+        Q: orders.
+        V: volumes.
+        walker: which configuration, by its place at the start, is at a centre.
+        centres: of the springs.
+        last: the configurations at the end, to go on from.
+        accepted: part of the exchanges between neighbours that were accepted.
+        evaluations: of forces, of all replicas together.
+    """
+
+    Q: Float[np.ndarray, "F W R"]
+    V: Float[np.ndarray, "F W R"]
+    walker: np.ndarray
+    centres: Float[np.ndarray, " W"]
+    last: Configs
+    accepted: float
+    evaluations: int
+
+
+def cross(
+    start: Configs, T: float, P: float, cells: tuple[int, int, int], *, centres=None,
+    stiffness: float = 3000.0, frames: int = 2000, every: int = 3, warmup: int = 400,
+    leaps: int = 8, potential: Callable = lj_forces, key: Array,
+) -> Crossing:  # fmt: skip
+    """Sample between liquid and crystal at constant pressure, with exchanges along the row.
+
+    Args:
+        start: a configuration for each centre and row, rows one after the other: the replicas of a
+            row are in the order of its centres.
+        T: temperature.
+        P: pressure.
+        cells: see :func:`order`.
+        centres: of the springs; 26 from 0.10 to 0.85 unless given.
+        stiffness: of the springs, over k_B T.
+        frames: how often to exchange and look.
+        every: sweeps between.
+        warmup: sweeps before.
+        leaps: steps of a trajectory.
+        potential: energies, forces, virials by s and L.
+        key: for the random numbers.
+
+    Raises:
+        ValueError: as in :func:`~dy33lib.particles.simulate`; if replicas are not in rows.
+    """
+    check_state(T, P)
+    row = np.linspace(0.10, 0.85, 26) if centres is None else np.asarray(centres, float)
+    B, W = start.L.shape[1], len(row)
+    if B % W:
+        raise ValueError(f"start must have rows of {W} replicas, got {B}")
+    kind = start.s.dtype
+    held = Held(jnp.asarray(np.tile(row, B // W), kind), T, stiffness, cells, potential)
+    run = simulate(
+        start, jnp.full(B, T, kind), jnp.full(B, P, kind), frames, every=every, warmup=warmup,
+        leaps=leaps, potential=held, observe=held.seen, exchange=held.exchange, key=key,
+    )  # fmt: skip
+    origin = np.asarray(run.origin)
+    walker, here = np.empty_like(origin), np.arange(B)
+    for frame, come in enumerate(origin):
+        here = here[come]
+        walker[frame] = here
+    Q, V = (np.asarray(v, float).reshape(frames, B // W, W).swapaxes(1, 2) for v in run.seen)
+    swaps = 2 * np.mean(origin[:, :-1] == np.arange(1, B)) * (B - 1) / (B - B // W)
+    walker = walker.reshape(frames, B // W, W).swapaxes(1, 2)
+    return Crossing(Q, V, walker, row, run.last, float(swaps), run.evaluations * B)
+
+
+def passages(run: Crossing) -> int:
+    """How often a configuration went from one end of its row to the other."""
+    count, W = 0, len(run.centres)
+    for r in range(run.walker.shape[2]):
+        last: dict[int, int] = {}
+        for frame in run.walker[:, :, r]:
+            for end in (0, W - 1):
+                walker = int(frame[end])
+                count += last.get(walker, end) != end
+                last[walker] = end
+    return count
+
+
+def profile(
+    run: Crossing, rows=None, stiffness: float = 3000.0, bins: int = 80
+) -> tuple[Float[np.ndarray, " bins"], Float[np.ndarray, " bins"]]:
+    """Minus the logarithm of the density of Q, without the springs.
+
+    Args:
+        run: from :func:`cross`.
+        rows: which to take; all unless given.
+        stiffness: of the springs, over k_B T.
+        bins: of Q, between its extremes.
+
+    Returns:
+        Middles of the bins; free energies over k_B T, infinite where nothing was seen.
+    """
+    Q, log_w = _weights(run, rows, stiffness)
+    edges = np.linspace(Q.min(), Q.max() + 1e-9, bins + 1)
+    place = np.digitize(Q, edges) - 1
+    free = np.array(
+        [-logsumexp(log_w[place == k]) if (place == k).any() else np.inf for k in range(bins)]
+    )
+    return (edges[1:] + edges[:-1]) / 2, free + np.log(edges[1] - edges[0])
+
+
+def _weights(run: Crossing, rows, stiffness: float) -> tuple[np.ndarray, np.ndarray]:
+    """All orders, and the logarithms of their weights without springs."""
+    Q = run.Q if rows is None else run.Q[:, :, rows]
+    W = len(run.centres)
+    flat = Q.swapaxes(0, 1).reshape(W, -1)
+    counts = np.full(W + 1, flat.shape[1])
+    counts[-1] = 0  # the state without a spring was not sampled
+    springs = 0.5 * stiffness * (flat.reshape(1, -1) - run.centres[:, None]) ** 2
+    found = mbar(np.concatenate([springs, np.zeros_like(springs[:1])]), counts)
+    return flat.reshape(-1), found.log_weights[-1]
+
+
+def crossing_gap(run: Crossing, stiffness: float = 3000.0, bins: int = 60) -> Difference:
+    """Free energy of the crystal less that of the liquid, over k_B T, at the state of the run.
+
+    The phases are divided at the top of the barrier, where hardly anything is.
+
+    Args:
+        run: from :func:`cross`, two or more rows; their scatter gives the error.
+        stiffness: of the springs, over k_B T.
+        bins: to find the top.
+
+    Raises:
+        ValueError: if there are fewer than two rows.
+    """
+    R = run.Q.shape[2]
+    if R < 2:
+        raise ValueError(f"run must have two rows or more, got {R}")
+    middles, free = profile(run, None, stiffness, bins)
+    inner = (middles > 0.2) & (middles < 0.7)
+    top = middles[inner][np.argmax(free[inner])]
+
+    def gap(rows) -> float:
+        Q, log_w = _weights(run, rows, stiffness)
+        return float(logsumexp(log_w[Q < top]) - logsumexp(log_w[Q >= top]))
+
+    each = np.array([gap([r]) for r in range(R)])
+    return Difference(gap(None), float(each.std(ddof=1) / np.sqrt(R)), float("nan"))
