@@ -48,6 +48,7 @@ def check_configs(s, L, cutoff: float = CUTOFF) -> None:
         raise ValueError(f"s must be 3 x N x B, L 3 x B, got {np.shape(s)} and {np.shape(L)}")
     if isinstance(s, Tracer) or isinstance(L, Tracer):
         return  # the caller's values are known to nobody yet
+    s, L = np.asarray(s), np.asarray(L)  # as JAX arrays they would be traced along
     if not np.isfinite(s).all():
         raise ValueError("s must be finite")
     if not (np.isfinite(L).all() and np.min(L) > 0):
@@ -102,36 +103,54 @@ def pair_potential(r2, cutoff: float = CUTOFF, onset: float = ONSET):
     return bare * switch, -(switch * steep + r * bare * slope) * inverse
 
 
-def pair_forces(s, L, pair: Callable) -> tuple[Array, Array, Array]:
-    """Energy, forces and virial of a sum over pairs, as :func:`lj_forces` but without checks.
+def sum_over_pairs(s, term: Callable, nothing: PyTree) -> tuple[Array, PyTree]:
+    """Sum over pairs of a vector for one particle and its opposite for the other, and of more.
 
     Particles are paired with those k places on, for k up to N/2: everything stays a sum over
     contiguous arrays, without a table of neighbours.
 
     Args:
         s: positions over the edges.
-        L: edges of the boxes.
-        pair: gives u and -u'/r by the squared distance, as :func:`pair_potential`.
+        term: gives vectors, 3 x N x B, and other sums over the N pairs, by the nearest images of
+            s_i - s_(i+k) and by k.
+        nothing: zeros like the other sums.
     """
     N, twice = s.shape[1], jnp.concatenate([s, s], axis=1)
 
     def add(k, carry):
-        U, F, W = carry
+        vectors, others = carry
         d = s - jax.lax.dynamic_slice_in_dim(twice, k, N, axis=1)
-        d = (d - jnp.round(d)) * L[:, None]
-        u, w = pair(jnp.sum(d * d, axis=0))
+        push, more = term(d - jnp.round(d), k)
         once = jnp.where(2 * k == N, 0.5, 1.0).astype(s.dtype)  # else these would count twice
-        push = once * w[None] * d
-        F = F.at[:, :N].add(push)
-        F = jax.lax.dynamic_update_slice_in_dim(
-            F, jax.lax.dynamic_slice_in_dim(F, k, N, axis=1) - push, k, axis=1
+        push = once * push
+        vectors = vectors.at[:, :N].add(push)
+        vectors = jax.lax.dynamic_update_slice_in_dim(
+            vectors, jax.lax.dynamic_slice_in_dim(vectors, k, N, axis=1) - push, k, axis=1
         )
-        return U + once * jnp.sum(u, axis=0), F, W + jnp.sum(push * d, axis=1)
+        return vectors, jax.tree.map(lambda a, b: a + once * b, others, more)
 
-    B = s.shape[2]
-    nothing = jnp.zeros(B, s.dtype), jnp.zeros((3, 2 * N, B), s.dtype), jnp.zeros((3, B), s.dtype)
-    U, F, W = jax.lax.fori_loop(1, N // 2 + 1, add, nothing)
-    return U, F[:, :N] + F[:, N:], W
+    zero = jnp.zeros((3, 2 * N, s.shape[2]), s.dtype)
+    vectors, others = jax.lax.fori_loop(1, N // 2 + 1, add, (zero, nothing))
+    return vectors[:, :N] + vectors[:, N:], others
+
+
+def pair_forces(s, L, pair: Callable) -> tuple[Array, Array, Array]:
+    """Energy, forces and virial of a sum over pairs, as :func:`lj_forces` but without checks.
+
+    Args:
+        s: positions over the edges.
+        L: edges of the boxes.
+        pair: gives u and -u'/r by the squared distance, as :func:`pair_potential`.
+    """
+
+    def term(d, _):
+        d = d * L[:, None]
+        u, w = pair(jnp.sum(d * d, axis=0))
+        push = w[None] * d
+        return push, (jnp.sum(u, axis=0), jnp.sum(push * d, axis=1))
+
+    F, (U, W) = sum_over_pairs(s, term, (jnp.zeros_like(L[0]), jnp.zeros_like(L)))
+    return U, F, W
 
 
 def lj_forces(

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from dy33lib.flows.exact import check_state
-from dy33lib.particles import Configs, lj_forces
+from dy33lib.particles import Configs, lj_forces, sum_over_pairs
 
 REACH = 4.0  # square of the distance, over (V/N)^(2/3), from where pairs do not feel each other
 NEAR = 0.64  # the same, for the closest pairs that the polynomials are made for
@@ -83,50 +83,97 @@ def stretched(
     return L * jnp.exp((new - ln_V) / 3)[None], spread + new - ln_V
 
 
-def _profile(q, a):
-    """Profile phi and its slope in q; a: coefficients of Chebyshev polynomials in 1/q, K x B."""
+def _chebyshev(q, size: int):
+    """Chebyshev polynomials in 1/q, their first and second slopes in it, and its unit."""
     unit = 2 / (1 / NEAR - 1 / REACH)
     z = (1 / q - 1 / REACH) * unit - 1
+    one, none = jnp.ones_like(z), jnp.zeros_like(z)
+    value, slope, bend = [one, z], [none, one], [none, none]
+    for k in range(2, size):
+        value.append(2 * z * value[k - 1] - value[k - 2])
+        slope.append(2 * value[k - 1] + 2 * z * slope[k - 1] - slope[k - 2])
+        bend.append(4 * slope[k - 1] + 2 * z * bend[k - 1] - bend[k - 2])
+    return value, slope, bend, unit
+
+
+def _weighted(a, values):
+    return sum((a[k] * values[k] for k in range(1, len(values))), a[0] * values[0])
+
+
+def _profile(q, a):
+    """Profile phi and its slope in q; a: coefficients of Chebyshev polynomials in 1/q, K x B."""
+    value, slope, _, unit = _chebyshev(q, a.shape[0])
     rest = jnp.maximum(1 - q / REACH, 0)  # beyond the reach all is zero
-    before, now = jnp.ones_like(z), z  # T_0, T_1 and, below, their slopes in z
-    slope_before, slope = jnp.zeros_like(z), jnp.ones_like(z)
-    total, rise = a[0] * before + a[1] * now, a[1] * slope
-    for k in range(2, a.shape[0]):
-        before, now, slope_before, slope = (
-            now, 2 * z * now - before, slope, 2 * now + 2 * z * slope - slope_before
-        )  # fmt: skip
-        total, rise = total + a[k] * now, rise + a[k] * slope
+    total = _weighted(a, value)
+    bent = -2 / REACH * rest * total - rest**2 * _weighted(a, slope) * unit / (q * q)
+    return rest**2 * total, bent
+
+
+def _profile_slopes(q, a, w, h):
+    """Of w phi + 2 h (3 phi + 2 q phi'): slopes in w, q, and, summed over pairs, in a."""
+    value, slope, bend, unit = _chebyshev(q, a.shape[0])
+    rest = jnp.maximum(1 - q / REACH, 0)
+    first, second = -unit / (q * q), 2 * unit / q**3  # of the variable of the polynomials, in q
+    fall = -2 / REACH * rest  # slope of rest^2
+    curve = jnp.where(rest > 0, 2 / REACH**2, 0.0).astype(q.dtype)
+    total, rise = _weighted(a, value), _weighted(a, slope)
     phi = rest**2 * total
-    return phi, -2 / REACH * rest * total - rest**2 * rise * unit / (q * q)
+    d_phi = fall * total + rest**2 * rise * first
+    dd_phi = curve * total + 2 * fall * rise * first
+    dd_phi = dd_phi + rest**2 * (_weighted(a, bend) * first**2 + rise * second)
+    by_value = rest**2 * (w + 6 * h) + 4 * h * q * fall
+    by_slope = 4 * h * q * rest**2 * first
+    by_a = [jnp.sum(by_value * v + by_slope * r, 0) for v, r in zip(value, slope, strict=True)]
+    return phi, w * d_phi + h * (10 * d_phi + 4 * q * dd_phi), jnp.stack(by_a)
 
 
+@jax.custom_vjp
 def velocity(
     x: Float[Array, "3 N B"], box: Float[Array, " 3"], a: Float[Array, "K B"]
 ) -> tuple[Float[Array, "3 N B"], Float[Array, " B"]]:
     """Velocities along the distances of pairs, the sum over j of phi(q) x_ij, and divergence.
 
     They commute with translations, permutations, and the symmetries of the box, and leave the
-    centre of mass where it is. The divergence is a sum over the same pairs, of 3 phi + 2 q phi',
-    with q the squared distance.
+    centre of mass where it is. The divergence is a sum over the same pairs, of twice 3 phi +
+    2 q phi', with q the squared distance. Its gradient is written out, which takes a third of the
+    time of automatic differentiation; the box has none.
 
     Args:
         x: positions over (V/N)^(1/3).
         box: its edges, alike.
         a: coefficients of the profile phi.
     """
-    N, twice = x.shape[1], jnp.concatenate([x, x], axis=1)
 
-    def add(carry, k):
-        v, divergence = carry
-        d = x - jax.lax.dynamic_slice_in_dim(twice, k, N, axis=1)
-        d = d - jnp.round(d / box[:, None, None]) * box[:, None, None]
+    def term(d, _):
+        d = d * box[:, None, None]
         q = jnp.sum(d * d, axis=0)
         phi, slope = _profile(q, a[:, None])
-        return (v + phi[None] * d, divergence + jnp.sum(3 * phi + 2 * q * slope, axis=0)), None
+        return phi[None] * d, 2 * jnp.sum(3 * phi + 2 * q * slope, axis=0)
 
-    nothing = jnp.zeros_like(x), jnp.zeros_like(x[0, 0])
-    (v, divergence), _ = jax.lax.scan(jax.checkpoint(add), nothing, jnp.arange(1, N))
-    return v, divergence
+    return sum_over_pairs(x / box[:, None, None], term, jnp.zeros_like(x[0, 0]))
+
+
+def _velocity_forward(x, box, a):
+    return velocity(x, box, a), (x, box, a)
+
+
+def _velocity_backward(kept, slopes):
+    x, box, a = kept
+    g, h = slopes
+    twice = jnp.concatenate([g, g], axis=1)
+
+    def term(d, k):
+        d = d * box[:, None, None]
+        apart = g - jax.lax.dynamic_slice_in_dim(twice, k, g.shape[1], axis=1)
+        q, w = jnp.sum(d * d, axis=0), jnp.sum(apart * d, axis=0)
+        phi, by_q, by_a = _profile_slopes(q, a[:, None], w, h[None])
+        return phi[None] * apart + 2 * by_q[None] * d, by_a
+
+    by_x, by_a = sum_over_pairs(x / box[:, None, None], term, jnp.zeros_like(a))
+    return by_x, jnp.zeros_like(box), by_a
+
+
+velocity.defvjp(_velocity_forward, _velocity_backward)
 
 
 def drifted(
