@@ -442,14 +442,15 @@ def simulate(
         raise ValueError(f"warmup must not be negative, got {warmup}")
     kind = start.s.dtype
     steps, stretches = (jnp.full(np.shape(T), value, kind) for value in (step, stretch))
-    *found, hit = _run(
+    seen, last, origin, accepted, final, spread, hit = _run(
         Configs(*start), jnp.asarray(T, kind), None if P is None else jnp.asarray(P, kind),
         steps, stretches, potential, key,
         (frames, every, warmup, leaps, smallest, observe, exchange, fixed),
     )  # fmt: skip
     each = leaps + (P is not None)
     extra = frames * (exchange is not None)
-    run = Run(*found, evaluations=1 + (warmup + frames * every) * each + extra)
+    cost = 1 + (warmup + frames * every) * each + extra
+    run = Run(seen, last, origin, accepted, final, spread, cost)
     if hit:
         raise ValueError(f"P drove a box to edges below smallest = {smallest}: take more particles")
     if float(jnp.min(run.accepted[0])) < 0.3:

@@ -1,12 +1,12 @@
 """Make the configurations and free energies of chapter 5 that take too long for the chapter.
 
-    python scripts/make_flows_study.py run reference grid absolute umbrella second published
+    python scripts/make_flows_study.py run trial reference grid absolute cold umbrella line
+    python scripts/make_flows_study.py run large published networks worst
     python scripts/make_flows_study.py finish
 
 About two hours of one core; parts that are done are skipped. Writes, into `dy33lib/data`,
 
-- `flows_reference.npz`: configurations of the reference state, `<phase>/s` and `<phase>/V`, see
-  `dy33lib.flows.study.Packed`;
+- `flows_reference.npz`: configurations of the reference state and of a second one, see `pack`;
 - `flows_study.npz`: all numbers, see `finish`.
 """
 
@@ -21,6 +21,7 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
+import equinox as eqx  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
@@ -34,6 +35,7 @@ B, FRAMES = 64, 400  # replicas of the reference, and how often they were looked
 T, P = study.T0, study.P0
 V0 = {"solid": 107.09, "liquid": 116.37}  # volumes of the absolute free energies
 LARGE = (4, 4, 4)
+PARTS = {"umbrella": 18, "line": 6}  # of runs between the phases
 V_LARGE = {"solid": 253.85, "liquid": 276.83}
 
 
@@ -50,22 +52,32 @@ def once(name: str, make: Callable[[], dict]) -> dict:
         return dict(archive)
 
 
-def reference(phase: str, cells=study.CELLS, replicas: int = B) -> dict:
-    """Samples of the reference state."""
+def sampled(kind: str, phase: str, cells, replicas: int, state, key) -> dict:
+    """Samples of one state of one phase."""
 
     def make() -> dict:
         run = study.reference(
-            phase, replicas, FRAMES, cells=cells, warmup=400,
-            key=jax.random.key(study.PHASES.index(phase)),
-        )  # fmt: skip
+            phase, replicas, FRAMES, state=state, cells=cells, warmup=400, key=jax.random.key(key)
+        )
         return dict(s=run.s, L=run.L, U=run.U, W=run.W, cost=run.evaluations * replicas)
 
-    return once(f"reference/{phase}-{4 * int(np.prod(cells))}", make)
+    return once(f"{kind}/{phase}-{4 * int(np.prod(cells))}", make)
+
+
+def trial(phase: str, cells=study.CELLS) -> dict:
+    """On these the training was tuned, and from these other simulations start."""
+    replicas = B if cells == study.CELLS else 16
+    return sampled("trial", phase, cells, replicas, (T, P), study.PHASES.index(phase))
+
+
+def reference(phase: str) -> dict:
+    """From this the set that ships is taken."""
+    return sampled("reference", phase, study.CELLS, B, (T, P), 2 + study.PHASES.index(phase))
 
 
 def start(phase: str, count: int, volume: float | None = None, cells=study.CELLS) -> Configs:
-    """Configurations from the ends of that many replicas of the reference."""
-    found = reference(phase, cells, B if cells == study.CELLS else 16)
+    """Configurations from the ends of that many replicas of the trial."""
+    found = trial(phase, cells)
     which = np.arange(count) % found["s"].shape[-1]
     s, L = found["s"][-1][..., which], found["L"][-1][..., which]
     if volume is not None:
@@ -83,7 +95,6 @@ def grid(phase: str, replicas: int = 16, frames: int = 100) -> dict:
     def make() -> dict:
         points = np.repeat(study.states(), replicas, axis=0)
         begin = start(phase, len(points))
-        # replicas at every state come from other replicas of the reference
         run = simulate(
             begin, jnp.asarray(points[:, 0], jnp.float32), jnp.asarray(points[:, 1], jnp.float32),
             frames, every=8, warmup=300, observe=observe, key=jax.random.key(10),
@@ -104,10 +115,10 @@ def routes(name: str, make: Callable[[], tuple]) -> dict:
     return once(name, arrays)
 
 
-def solid(volume: float, cells, repeats: int, stiffness: float, seed: int):
+def solid(volume: float, cells, repeats: int, stiffness: float, seed: int, at: float = T):
     density = 4 * np.prod(cells) / volume
     return absolute.einstein_crystal(
-        cells, density, T, stiffness=stiffness, repeats=repeats, key=jax.random.key(seed)
+        cells, density, at, stiffness=stiffness, repeats=repeats, key=jax.random.key(seed)
     )
 
 
@@ -120,10 +131,16 @@ def all_absolute() -> None:
     routes("absolute/ladder", lambda: (absolute.beta_ladder(liquid, T, key=jax.random.key(23)),))
 
 
-def second() -> None:
+def cold() -> None:
+    """The crystal where it is nearly harmonic."""
+    for seed, at in ((25, 0.02), (26, 0.1)):
+        routes(f"cold/{at}", partial(solid, V0["solid"], study.CELLS, 10, 200.0, seed, at))
+
+
+def large() -> None:
     """The same for 256 particles."""
     for phase in study.PHASES:
-        reference(phase, LARGE, 16)
+        trial(phase, LARGE)
     routes("second/einstein200", partial(solid, V_LARGE["solid"], LARGE, 4, 200.0, 30))
     liquid = start("liquid", 6, V_LARGE["liquid"], LARGE)
     routes("second/soft", lambda: (absolute.soft_core(liquid, T, key=jax.random.key(31)),))
@@ -148,7 +165,7 @@ def published() -> None:
     )
 
 
-def cross(part: int, rows: int = 8, frames: int = 1000) -> None:
+def cross(part: int, at: tuple[float, float], kind: str, rows: int = 8, frames: int = 1000) -> None:
     """Rows that begin in the crystal and in the liquid by turns, and go on from part to part."""
 
     def make() -> dict:
@@ -160,18 +177,120 @@ def cross(part: int, rows: int = 8, frames: int = 1000) -> None:
             ])  # fmt: skip
             s, L = (jnp.concatenate([e[i] for e in ends], -1)[..., pick] for i in (0, 1))
         else:
-            before = np.load(PARTIAL / f"umbrella/{part - 1}.npz")
+            before = np.load(PARTIAL / f"{kind}/{part - 1}.npz")
             s, L = jnp.asarray(before["s"]), jnp.asarray(before["L"])
         run = umbrella.cross(
-            Configs(s, L), T, P, study.CELLS, frames=frames, warmup=1000 if part == 0 else 60,
-            key=jax.random.key(100 + part),
+            Configs(s, L), *at, study.CELLS, frames=frames, warmup=1000 if part == 0 else 60,
+            key=jax.random.key(100 + part + (50 if kind == "line" else 0)),
         )  # fmt: skip
         return dict(
             Q=run.Q, V=run.V, walker=run.walker, centres=run.centres, s=run.last.s, L=run.last.L,
             accepted=run.accepted, cost=run.evaluations,
         )  # fmt: skip
 
-    once(f"umbrella/{part}", make)
+    once(f"{kind}/{part}", make)
+
+
+def train(phase: str, seed: int, terms: int, packed: study.Packed, state, name: str) -> dict:
+    """Weights of one flow, trained on the replicas that are not in its fold."""
+
+    def make() -> dict:
+        train_on, _ = study.fold(packed.V.shape[1], seed)
+        configs = study.unpack(packed, train_on)
+        found = study.trained(
+            configs, state, terms, steps=study.STEPS[terms], batch=64, key=jax.random.key(70 + seed)
+        )
+        leaves = jax.tree.leaves(eqx.filter(found.flow, eqx.is_inexact_array))
+        return {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
+
+    return once(f"networks/{name}-{phase}-{terms}-{seed}", make)
+
+
+def thinned(found: dict, every: int, frames: int) -> study.Packed:
+    return study.pack(
+        found["s"][every - 1 :: every][:frames], found["L"][every - 1 :: every][:frames]
+    )
+
+
+def networks() -> None:
+    """Three flows of each phase, each with another third of the replicas left for tests."""
+    for phase in study.PHASES:
+        packed = thinned(reference(phase), 25, 16)
+        for seed in study.SEEDS:
+            for terms in (0, study.TERMS):
+                train(phase, seed, terms, packed, (T, P), "reference")
+
+
+def worst() -> study.Packed:
+    """A second reference for the liquid, at the state of the grid that the first serves worst."""
+    found = sampled("worst", "liquid", study.CELLS, B, study.WORST, 5)
+    packed = thinned(found, 66, 6)
+    train("liquid", 0, study.TERMS, packed, study.WORST, "worst")
+    return packed
+
+
+def numbers(part: str) -> dict:
+    with np.load(PARTIAL / f"{part}.npz") as archive:
+        return dict(archive)
+
+
+def crossing(part: dict) -> umbrella.Crossing:
+    return umbrella.Crossing(
+        part["Q"], part["V"], part["walker"], part["centres"], Configs(part["s"], part["L"]),
+        float(part["accepted"]), int(part["cost"]),
+    )  # fmt: skip
+
+
+def finish() -> None:
+    """Collect what ships.
+
+    `<phase>/s`, `<phase>/V` are configurations, see :class:`study.Packed`. The numbers are
+    `grid/<phase>/U`, `V`, `Q` (frames x states x replicas), `absolute/...`, `cold/...`,
+    `second/...`, `published/...` (each repeat), `umbrella/counts`, `line/counts` (histograms), `networks/...` (weights), and `cost/...` (evaluations of forces).
+    """
+    configs, found = {}, {}
+    for phase in study.PHASES:
+        packed = thinned(reference(phase), 25, 16)
+        configs |= {f"{phase}/s": packed.s, f"{phase}/V": packed.V}
+        grid_of = numbers(f"grid/{phase}")
+        for name in ("U", "V"):
+            found[f"grid/{phase}/{name}"] = grid_of[name][3::4].astype(np.float32)
+        found[f"grid/{phase}/low"] = grid_of["Q"].min(axis=0)
+        found[f"grid/{phase}/high"] = grid_of["Q"].max(axis=0)
+        found[f"cost/grid/{phase}"] = grid_of["cost"]
+        for name in ("U", "V"):
+            whole = reference(phase)["U" if name == "U" else "L"].astype(float)
+            found[f"reference/{phase}/{name}"] = (
+                whole if name == "U" else whole.prod(axis=1)
+            ).mean(axis=0)
+        found[f"cost/reference/{phase}"] = reference(phase)["cost"]
+    packed = worst()
+    configs |= {"worst/s": packed.s, "worst/V": packed.V}
+    for part in (
+        "absolute/einstein200", "absolute/einstein400", "absolute/soft", "absolute/ladder",
+        "cold/0.02", "cold/0.1", "second/einstein200", "second/soft", "second/ladder",
+        "published/soft",
+    ):  # fmt: skip
+        for name, value in numbers(part).items():
+            if name.startswith("each"):
+                found[f"{part}/{name[4:]}"] = value
+        found[f"cost/{part}"] = numbers(part)["cost"]
+    for phase in study.PHASES:  # volumes of 108 and 256 particles at the reference state
+        for cells in (study.CELLS, LARGE):
+            V = trial(phase, cells)["L"][3::4].astype(float).prod(axis=1)
+            found[f"volumes/{phase}-{4 * int(np.prod(cells))}"] = V.astype(np.float32)
+    for kind in ("umbrella", "line"):
+        parts = sorted((PARTIAL / kind).glob("*.npz"), key=lambda f: int(f.stem))
+        run = umbrella.continued([crossing(numbers(f"{kind}/{f.stem}")) for f in parts])
+        found[f"{kind}/counts"] = umbrella.orders(run).counts.astype(np.uint32)
+        found[f"{kind}/passages"] = np.array(umbrella.passages(run))
+        found[f"{kind}/accepted"] = np.array(run.accepted)
+        found[f"cost/{kind}"] = np.array(run.evaluations)
+    for file in sorted((PARTIAL / "networks").glob("*.npz")):
+        for name, value in numbers(f"networks/{file.stem}").items():
+            found[f"networks/{file.stem}/{name}"] = value
+    np.savez_compressed(DATA / "flows_reference.npz", **configs)
+    np.savez_compressed(DATA / "flows_study.npz", **found)
 
 
 def main() -> None:
@@ -179,18 +298,20 @@ def main() -> None:
     parser.add_argument("command", choices=("run", "finish"))
     parser.add_argument("parts", nargs="*")
     options = parser.parse_args()
+    if options.command == "finish":
+        finish()
     for part in options.parts:
-        if part == "reference":
+        if part in ("trial", "reference", "grid"):
             for phase in study.PHASES:
-                reference(phase)
-        elif part == "grid":
-            for phase in study.PHASES:
-                grid(phase)
-        elif part == "umbrella":
-            for k in range(10):
-                cross(k)
+                {"trial": trial, "reference": reference, "grid": grid}[part](phase)
+        elif part in ("umbrella", "line"):
+            for k in range(PARTS[part]):
+                cross(k, (T, P) if part == "umbrella" else study.HIGH, part)
         else:
-            {"absolute": all_absolute, "second": second, "published": published}[part]()
+            {
+                "absolute": all_absolute, "cold": cold, "large": large, "published": published,
+                "networks": networks, "worst": worst,
+            }[part]()  # fmt: skip
 
 
 if __name__ == "__main__":

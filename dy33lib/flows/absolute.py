@@ -111,6 +111,89 @@ def harmonic_crystal(
     return float(N * U / T + rest + 0.5 * np.sum(np.log(modes[3:])))
 
 
+class Waves(eqx.Module):
+    """The crystal and its harmonic approximation, to compare.
+
+    Attributes:
+        home: sites over the edges.
+        stiffness: the Hessian of the energy, 3N x 3N, particle after particle.
+        floor: energy of the sites.
+        pair: gives u and -u'/r by the squared distance.
+    """
+
+    home: Float[Array, "3 N"]
+    stiffness: Float[Array, "M M"]
+    floor: Float[Array, ""]
+    pair: Callable = eqx.field(static=True)
+
+    def __call__(self, s, L):
+        """Energies, forces and virials of the crystal."""
+        return pair_forces(s, L, self.pair)
+
+    def excess(self, s, L, U, *_):
+        """Energy less that of the harmonic crystal."""
+        d = s - self.home[..., None]
+        d = (d - jnp.mean(d, axis=1, keepdims=True)) * L[:, None]
+        d = jnp.swapaxes(d, 0, 1).reshape(self.stiffness.shape[0], -1)
+        return U - self.floor - 0.5 * jnp.sum(d * (self.stiffness @ d), axis=0)
+
+
+def anharmonic(
+    cells: tuple[int, int, int], density: float, T: float, *, draws: int = 4000, repeats: int = 8,
+    frames: int = 400, every: int = 2, warmup: int = 200, pair: Callable = pair_potential,
+    key: Array,
+) -> Difference:  # fmt: skip
+    """Free energy of the fcc crystal less that of :func:`harmonic_crystal`, at low temperature.
+
+    By :func:`bar` between independent draws of the harmonic crystal, which is Gaussian, and
+    configurations of the crystal, both with their centre of mass at rest.
+
+    Args:
+        cells: number of cubic cells along each edge.
+        density: particles per volume.
+        T: temperature.
+        draws: of the harmonic crystal.
+        repeats: independent runs of the crystal.
+        frames: configurations of each.
+        every: trajectories between.
+        warmup: trajectories before.
+        pair: gives u and -u'/r by the squared distance.
+        key: for the random numbers.
+
+    Raises:
+        ValueError: as in :func:`harmonic_crystal` and :func:`~dy33lib.particles.simulate`.
+    """
+    harmonic_crystal(cells, density, T, pair)  # refuses what is not stable
+    box = fcc(cells, density)
+    N, edge = box.s.shape[1], box.L[:, None]
+    k1, k2 = jax.random.split(key)
+
+    def energy(flat):
+        s = box.s + flat.reshape(N, 3).T / edge
+        return pair_forces(s[..., None], edge, pair)[0][0]
+
+    def push(flat):
+        s = box.s + flat.reshape(N, 3).T / edge
+        return -pair_forces(s[..., None], edge, pair)[1][..., 0].T.reshape(-1)
+
+    zero = jnp.zeros(3 * N)
+    H = np.asarray(jax.lax.map(lambda e: jax.jvp(push, (zero,), (e,))[1], jnp.eye(3 * N)))
+    values, modes = np.linalg.eigh((H + H.T) / 2)
+    waves = Waves(box.s, jnp.asarray(H), energy(zero), pair)
+    z = jax.random.normal(k1, (3 * N - 3, draws)) * np.sqrt(T / values[3:, None])
+    d = np.asarray(modes[:, 3:] @ z).reshape(N, 3, draws).swapaxes(0, 1)
+    s, L = box.s[..., None] + d / np.asarray(edge)[..., None], jnp.repeat(edge, draws, axis=1)
+    forward = waves.excess(s, L, pair_forces(s, L, pair)[0]) / T
+    start = Configs(jnp.repeat(box.s[..., None], repeats, 2), jnp.repeat(edge, repeats, 1))
+    run = simulate(
+        start, jnp.full(repeats, T), None, frames, every=every, warmup=warmup, potential=waves,
+        observe=waves.excess, fixed=True, key=k2,
+    )  # fmt: skip
+    # independent draws in as many columns as there are runs, whose frames are not independent
+    columns = np.asarray(forward)[: draws // repeats * repeats].reshape(-1, repeats)
+    return bar(columns, -np.asarray(run.seen) / T)
+
+
 # Chains of states --------------------------------------------------------------------------------
 
 
@@ -160,6 +243,7 @@ class Springs(eqx.Module):
         return pair_forces(s, L, self.pair)[0], springs
 
     def __call__(self, s, L):
+        """Energies, forces and virials on the way."""
         U, F, W = pair_forces(s, L, self.pair)
         d, rest = self._away(s, L), 1 - self.share
         U = self.share * U + rest * 0.5 * self.stiffness * jnp.sum(d * d, axis=(0, 1))
@@ -268,6 +352,7 @@ class Soft(eqx.Module):
     pair: Callable = eqx.field(static=True)
 
     def __call__(self, s, L):
+        """Energies, forces and virials on the way."""
         return pair_forces(s, L, lambda r2: self.pair(r2, self.share))
 
     def parts(self, s, L, U, *_):
@@ -282,7 +367,7 @@ def soft_core(
     liquid: Configs, T: float, *, windows: int = 21, frames: int = 1500, every: int = 3,
     warmup: int = 300, pair: Callable = soft_pair, key: Array,
 ) -> Route:  # fmt: skip
-    """Free energy of a liquid from the ideal gas, along potentials with a soft core, by :func:`bar`.
+    """Free energy of a liquid from the ideal gas, along soft potentials, by :func:`bar`.
 
     beta F = ln N! - N ln V at the start of the way, where nothing acts.
 
@@ -306,7 +391,7 @@ def soft_core(
     shares = np.linspace(0, 1, windows)
     near = [np.clip(np.arange(windows) + k, 0, windows - 1) for k in (0, -1, 1)]
     kind = liquid.s.dtype
-    soft = Soft(*(jnp.repeat(jnp.asarray(shares[k], kind), repeats) for k in near), pair)
+    soft = Soft(*(jnp.repeat(jnp.asarray(shares[k], kind), repeats) for k in near), pair=pair)
     run = simulate(
         _repeated(liquid, windows), jnp.full(windows * repeats, T, kind), None, frames,
         every=every, warmup=warmup, potential=soft, observe=soft.parts, key=key,
@@ -386,7 +471,9 @@ def log_density(V, at: float) -> Difference:
     table = samples("V", V)
     away = (at - table.mean()) / table.std()
     if not abs(away) < 1:
-        raise ValueError(f"at must be within a standard deviation of the mean, got {away:.2f} of it")
+        raise ValueError(
+            f"at must be within a standard deviation of the mean, got {away:.2f} of it"
+        )
 
     def value(v: np.ndarray) -> float:
         sd = v.std()

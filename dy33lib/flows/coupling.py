@@ -190,8 +190,7 @@ class Coupling(eqx.Module):
         # the first particle is at the origin in every layer.
         shift = self.shift(condition[1:])[:, None]
         moved, slopes = circular_spline((changed - shift) % 1, jnp.moveaxis(parameters, 0, 1), back)
-        moved = jnp.concatenate([x[self.fixed :, :1], (moved + shift) % 1], axis=1)
-        return jnp.concatenate([fixed, moved]), jnp.sum(slopes)
+        return x.at[self.fixed :, 1:].set((moved + shift) % 1), jnp.sum(slopes)
 
 
 class CouplingFlow(eqx.Module):
@@ -204,15 +203,14 @@ class CouplingFlow(eqx.Module):
         box: from T and P to a and b of the scale of the box, (1 + a) scale + b.
         couplings: layers with one and with two fixed coordinates, rounds x 3 of each kind; their
             weights are stacked, so that a kind is compiled once.
-        edge: mean cube root of the volume in the reference state, the unit of the scale.
+        edge: mean cube root of the volume in the reference state, unit of the scale; not trained.
         particles: their number; the layers' norm takes all together.
-        T_max: unit of temperature, as P_max is of pressure.
-        P_max: see there.
+        T_max: unit of temperature; and P_max that of pressure.
     """
 
     box: eqx.nn.MLP
     couplings: tuple[Coupling, Coupling]
-    edge: float = eqx.field(static=True)
+    edge: Float[Array, ""]
     particles: int = eqx.field(static=True)
     T_max: float = eqx.field(static=True)
     P_max: float = eqx.field(static=True)
@@ -269,28 +267,17 @@ class CouplingFlow(eqx.Module):
             return eqx.nn.MLP(2, 2, 64, 6, key=key), many(keys, 1), many(keys, 2)
 
         box, *couplings = _drawn(eqx.filter_eval_shape(networks, key), key)
-        self.box = _timid(box)
-        self.couplings = tuple(
-            eqx.tree_at(lambda c: c.spline, c, _timid(c.spline)) for c in couplings
-        )
-        self.edge, self.particles, self.T_max, self.P_max = float(edges.mean()), N, T_max, P_max
-
-    def _ready(self, s, T, P):
-        """With weights of the precision of s; and T and P over their units, 2 x B."""
-        if not (isinstance(T, Tracer) or isinstance(P, Tracer)):
-            check_state(T, P)
-        if s.shape[1] != self.particles:
-            raise ValueError(f"s must have {self.particles} particles, got {s.shape[1]}")
-        kind = s.dtype
-        flow = jax.tree.map(lambda w: w.astype(kind) if eqx.is_inexact_array(w) else w, self)
-        return flow, jnp.stack([T / self.T_max, P / self.P_max]).astype(kind)
+        one, two = (eqx.tree_at(lambda c: c.spline, c, _timid(c.spline)) for c in couplings)
+        self.box, self.couplings = _timid(box), (one, two)
+        self.edge = jnp.asarray(edges.mean(), jnp.float32)
+        self.particles, self.T_max, self.P_max = N, T_max, P_max
 
     def _scale(self, L):
-        return jnp.cbrt(jnp.prod(L, axis=0)) / self.edge
+        return jnp.cbrt(jnp.prod(L, axis=0)) / jax.lax.stop_gradient(self.edge)
 
     def _scaled(self, L, state, back: bool):
         """Edges after the scaling, and ln dV'/dV; nan if a box would be turned inside out."""
-        a, b = jax.vmap(self.box, in_axes=1, out_axes=1)(state)
+        a, b = jax.vmap(self.box, 1, 1)(state)
         scale = self._scale(L)
         ratio = ((scale - b) / (1 + a) if back else (1 + a) * scale + b) / scale
         # The measure is dV, and V goes with scale^3: dV'/dV = ratio^2 dscale'/dscale. The authors
@@ -322,29 +309,42 @@ class CouplingFlow(eqx.Module):
         change = after - before
         return s + change - jnp.round(change), log_det  # in the image in which particles came
 
+    @eqx.filter_jit
+    def _mapped(self, s, L, T, P, back: bool):
+        """The map, or the way back, once values are checked; weights in the precision of s."""
+        flow = jax.tree.map(lambda w: w.astype(s.dtype) if eqx.is_inexact_array(w) else w, self)
+        state = jnp.stack([T / self.T_max, P / self.P_max]).astype(s.dtype)
+        if back:
+            s, more = flow._moved(s, flow._scale(L), state, back)
+            L, log_det = flow._scaled(L, state, back)
+        else:
+            L, log_det = flow._scaled(L, state, back)
+            s, more = flow._moved(s, flow._scale(L), state, back)  # told the new scale
+        return s, L, log_det + more
+
+    def _check(self, s, T, P) -> None:
+        if not (isinstance(T, Tracer) or isinstance(P, Tracer)):
+            check_state(T, P)
+        if s.shape[1] != self.particles:
+            raise ValueError(f"s must have {self.particles} particles, got {s.shape[1]}")
+
     def __call__(
         self, s: Float[Array, "3 N B"], L: Float[Array, "3 B"],
         T: Float[Array, " B"], P: Float[Array, " B"],
     ) -> tuple[Float[Array, "3 N B"], Float[Array, "3 B"], Float[Array, " B"]]:  # fmt: skip
-        """Configurations mapped to T and P, and the logarithm of the Jacobian of (s, V).
-
-        Positions are over the edges L; T and P are wanted of each replica.
+        """Configurations mapped to T and P of each, and the logarithm of the Jacobian of (s, V).
 
         Raises:
             ValueError: if T or P is known and not positive and finite, or particles are not as many
                 as in the reference.
         """
-        flow, state = self._ready(s, T, P)
-        L, log_det = flow._scaled(L, state, False)
-        s, more = flow._moved(s, flow._scale(L), state, False)  # told the new scale, as published
-        return s, L, log_det + more
+        self._check(s, T, P)
+        return self._mapped(s, L, T, P, False)
 
     def inverse(
         self, s: Float[Array, "3 N B"], L: Float[Array, "3 B"],
         T: Float[Array, " B"], P: Float[Array, " B"],
     ) -> tuple[Float[Array, "3 N B"], Float[Array, "3 B"], Float[Array, " B"]]:  # fmt: skip
         """Back to the reference state, and the logarithm of the Jacobian; as :meth:`__call__`."""
-        flow, state = self._ready(s, T, P)
-        s, log_det = flow._moved(s, flow._scale(L), state, True)
-        L, more = flow._scaled(L, state, True)
-        return s, L, log_det + more
+        self._check(s, T, P)
+        return self._mapped(s, L, T, P, True)

@@ -7,7 +7,7 @@ as independent samples.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -27,6 +27,11 @@ class Difference(NamedTuple):
     value: float
     error: float
     ess: float
+
+
+def log_sum(values, axis: int | None = None) -> Any:
+    """Logarithm of the sum of exponentials; all at once, or along one axis."""
+    return logsumexp(values, axis=axis)
 
 
 def samples(name: str, values) -> np.ndarray:
@@ -68,7 +73,7 @@ def ess(log_w) -> float:
         raise ValueError(f"log_w must be samples that are neither nan nor infinite, got {log_w}")
     if np.isneginf(flat).all():
         raise ValueError("log_w must have a weight that does not vanish")
-    return float(np.exp(2 * logsumexp(flat) - logsumexp(2 * flat)) / flat.size)
+    return float(np.exp(2 * log_sum(flat) - log_sum(2 * flat)) / flat.size)
 
 
 def lfep(log_w: Float[np.ndarray, "..."]) -> Difference:
@@ -86,7 +91,7 @@ def lfep(log_w: Float[np.ndarray, "..."]) -> Difference:
     share = ess(table)
 
     def value(t: np.ndarray) -> float:
-        return float(np.log(t.size) - logsumexp(t))
+        return float(np.log(t.size) - log_sum(t))
 
     if table.shape[0] == 1:  # independent: the jackknife in closed form, to first order
         error = float(np.sqrt(max(1 / share - 1, 0.0) / table.size))
@@ -147,7 +152,7 @@ class Mbar(NamedTuple):
         covariance: of f, for independent samples.
         log_weights: logarithm of each sample's weight in each state; those of a state sum to 1.
         log_mixture: logarithm of the density that all samples together are drawn from, times
-            their number.
+            their number; for histograms over the number of times each was seen.
     """
 
     f: Float[np.ndarray, " K"]
@@ -157,14 +162,14 @@ class Mbar(NamedTuple):
 
     def at(self, u: Float[np.ndarray, " n"]) -> float:
         """Free energy of another state, over k_B T, from its reduced energies of the samples."""
-        return -float(logsumexp(-u - self.log_mixture))
+        return -float(log_sum(-u - self.log_mixture))
 
 
 def _mixture(f: np.ndarray, u: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return logsumexp((np.log(counts) + f)[:, None] - u, axis=0)
+    return log_sum((np.log(counts) + f)[:, None] - u, axis=0)
 
 
-def mbar(u_kn: Float[np.ndarray, "K n"], N_k) -> Mbar:
+def mbar(u_kn: Float[np.ndarray, "K n"], N_k, start=None, times=None) -> Mbar:
     """Free energies from samples of many states (Shirts and Chodera 2008, eqs. 11 and D6).
 
     The estimate maximises a likelihood that is concave in f; its Hessian is at hand.
@@ -172,13 +177,18 @@ def mbar(u_kn: Float[np.ndarray, "K n"], N_k) -> Mbar:
     Args:
         u_kn: reduced energies of all samples in each state; samples of state 0 first, and so on.
         N_k: number of samples of each state; 0 for states that were not sampled.
+        start: free energies to begin with; differences of mean energies unless given.
+        times: how often each column was seen, for histograms; once unless given.
 
     Raises:
         ValueError: if shapes do not fit, an energy is not finite, no sample is given, or no
             optimum is found.
     """
     u, N = np.asarray(u_kn, float), np.asarray(N_k)
-    if u.ndim != 2 or N.shape != (u.shape[0],) or N.min() < 0 or N.sum() != u.shape[1] or N[0] < 1:
+    m = np.ones(u.shape[-1]) if times is None else np.asarray(times, float)
+    if u.ndim != 2 or m.shape != u.shape[1:] or not (m > 0).all():
+        raise ValueError(f"times must be positive, one for each column of u_kn, got {times}")
+    if N.shape != (u.shape[0],) or N.min() < 0 or N.sum() != m.sum() or N[0] < 1:
         raise ValueError(
             f"N_k must count the samples of each state of u_kn, state 0 sampled, got {N_k} for a "
             f"table of shape {u.shape}"
@@ -190,23 +200,26 @@ def mbar(u_kn: Float[np.ndarray, "K n"], N_k) -> Mbar:
 
     def shares(f: np.ndarray) -> np.ndarray:
         a = (np.log(counts) + f)[:, None] - v
-        return np.exp(a - logsumexp(a, axis=0))
+        return np.exp(a - log_sum(a, axis=0))
 
     def cost(free: np.ndarray):
         f = np.concatenate([[0.0], free])
         mixture = _mixture(f, v, counts)
-        slope = shares(f).sum(axis=1) - counts
-        return (mixture.sum() - counts @ f) / counts.sum(), slope[1:] / counts.sum()
+        slope = shares(f) @ m - counts
+        return (m @ mixture - counts @ f) / counts.sum(), slope[1:] / counts.sum()
 
     def curvature(free: np.ndarray) -> np.ndarray:
         p = shares(np.concatenate([[0.0], free]))
-        return ((np.diag(p.sum(axis=1)) - p @ p.T) / counts.sum())[1:, 1:]
+        return ((np.diag(p @ m) - (m * p) @ p.T) / counts.sum())[1:, 1:]
 
-    start = np.array([v[k].mean() - v[0].mean() for k in range(1, len(seen))])
+    if start is None:
+        guess = np.array([m @ (v[k] - v[0]) / m.sum() for k in range(1, len(seen))])
+    else:
+        guess = (np.asarray(start, float) - np.asarray(start, float)[0])[seen[1:]]
     f = np.zeros(1)
     if len(seen) > 1:
         found = minimize(
-            cost, start, jac=True, hess=curvature, method="trust-exact",
+            cost, guess, jac=True, hess=curvature, method="trust-exact",
             options={"gtol": 1e-12, "maxiter": 500},
         )  # fmt: skip
         step = np.linalg.solve(curvature(found.x), cost(found.x)[1])  # one step of Newton's
@@ -214,9 +227,10 @@ def mbar(u_kn: Float[np.ndarray, "K n"], N_k) -> Mbar:
         if not np.abs(cost(f[1:])[1]).max() < 1e-9:
             raise ValueError(f"u_kn has no optimum that could be found: {found.message}")
     mixture = _mixture(f, v, counts)
-    every = -logsumexp(-u - mixture, axis=1)
-    log_w = every[:, None] - u - mixture
-    return Mbar(every, _covariance(np.exp(log_w), N), log_w, mixture)
+    every = -log_sum(np.log(m) - u - mixture, axis=1)
+    log_w = every[:, None] + np.log(m) - u - mixture
+    single = np.exp(log_w) / np.sqrt(m)  # m columns of 1/m each have the same products
+    return Mbar(every, _covariance(single, N), log_w, mixture - np.log(m))
 
 
 def _covariance(W: np.ndarray, N: np.ndarray) -> np.ndarray:

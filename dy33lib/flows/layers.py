@@ -6,6 +6,7 @@ of the condition, less its value at the reference: there the flow is the identit
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,7 +16,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from dy33lib.flows.exact import check_state
-from dy33lib.particles import Configs, lj_forces, sum_over_pairs
+from dy33lib.particles import Configs, lj_energy, sum_over_pairs
 
 REACH = 4.0  # square of the distance, over (V/N)^(2/3), from where pairs do not feel each other
 NEAR = 0.64  # the same, for the closest pairs that the polynomials are made for
@@ -54,7 +55,7 @@ class Condition(eqx.Module):
         check_state(T0, P0)
         if size < 1 or width < 1:
             raise ValueError(f"size and width must be at least 1, got {size} and {width}")
-        network = eqx.nn.MLP(2, size, width, 2, jax.nn.silu, key=key)
+        network = eqx.nn.MLP(2, size, width, 2, jax.nn.silu, dtype=jnp.float32, key=key)
         last = network.layers[-1].weight
         self.network = eqx.tree_at(lambda n: n.layers[-1].weight, network, scale * last)
         self.T0, self.P0 = T0, P0
@@ -68,7 +69,7 @@ class Condition(eqx.Module):
 
 
 def stretched(
-    L: Float[Array, "3 B"], shift: Float[Array, " B"], spread: Float[Array, " B"], middle: float
+    L: Float[Array, "3 B"], shift: Float[Array, " B"], spread: Float[Array, " B"], middle
 ) -> tuple[Float[Array, "3 B"], Float[Array, " B"]]:
     """Volumes ln V' = middle + shift + exp(spread) (ln V - middle), and ln dV'/dV.
 
@@ -213,12 +214,12 @@ class ConditionalFlow(eqx.Module):
     """
 
     condition: Condition
-    middle: float = eqx.field(static=True)
+    middle: Float[Array, ""]
     shape: tuple[float, float, float] = eqx.field(static=True)
     steps: int = eqx.field(static=True)
 
     def __init__(
-        self, reference: Configs, T0: float, P0: float, *, terms: int = 12, steps: int = 1,
+        self, reference: Configs, T0: float, P0: float, *, terms: int = 8, steps: int = 1,
         width: int = 32, key: Array,
     ):  # fmt: skip
         """Make a flow that is the identity at the reference, and next to it elsewhere.
@@ -250,9 +251,13 @@ class ConditionalFlow(eqx.Module):
         if np.sqrt(REACH) > 0.5 * shapes.min() * np.cbrt(reference.s.shape[1]):
             raise ValueError(f"reference must have boxes beyond twice the reach {REACH**0.5}")
         self.condition = Condition(2 + terms, T0, P0, width=width, key=key)
-        self.middle = float(np.log(V).mean())
-        self.shape = tuple(shapes.mean(axis=1).tolist())
+        # An array, and shapes rounded: flows of all references then share one compiled program.
+        self.middle = jnp.asarray(np.log(V).mean(), jnp.float32)
+        self.shape = tuple(np.round(shapes.mean(axis=1), 5).tolist())
         self.steps = steps if terms else 0
+
+    def _middle(self, L):
+        return jax.lax.stop_gradient(self.middle).astype(L.dtype)  # not to be trained
 
     def _move(self, s, a):
         N = s.shape[1]
@@ -274,7 +279,7 @@ class ConditionalFlow(eqx.Module):
             P: pressure wanted.
         """
         a = self.condition(T, P).astype(s.dtype)
-        L, log_det = stretched(L, a[0], a[1], self.middle)
+        L, log_det = stretched(L, a[0], a[1], self._middle(L))
         if self.steps:
             s, more = self._move(s, UNIT * a[2:])
             log_det = log_det + more
@@ -289,24 +294,50 @@ class ConditionalFlow(eqx.Module):
         log_det = jnp.zeros_like(L[0])
         if self.steps:
             s, log_det = self._move(s, -UNIT * a[2:])
-        L, more = stretched(L, -a[0] * jnp.exp(-a[1]), -a[1], self.middle)
+        L, more = stretched(L, -a[0] * jnp.exp(-a[1]), -a[1], self._middle(L))
         return s, L, log_det + more
 
 
-def log_weights(
+class Mapped(NamedTuple):
+    """Configurations of the reference after a map: all that their weights are made of.
+
+    Attributes:
+        before: reduced energy u in the reference state, with u = (U + P V) / T - N ln V.
+        U: energies after the map.
+        V: volumes after it.
+        log_det: logarithms of the Jacobian.
+        N: particles.
+    """
+
+    before: Float[Array, " B"]
+    U: Float[Array, " B"]
+    V: Float[Array, " B"]
+    log_det: Float[Array, " B"]
+    N: int
+
+    def log_weights(self, T, P) -> Float[Array, " B"]:
+        """Logarithms of the weights in the ensemble at T and P, whatever state the map aimed at.
+
+        The density of (s, V) at constant pressure is exp(-u), and the weight of a configuration
+        exp(u - u') times the Jacobian. Its mean is exp(-(G - G0)), free energies over their k_B T.
+
+        Args:
+            T: temperature, one or one of each configuration.
+            P: pressure.
+        """
+        return self.before - (self.U + P * self.V) / T + self.N * jnp.log(self.V) + self.log_det
+
+
+def mapped(
     flow: Callable | None,
     s: Float[Array, "3 N B"],
     L: Float[Array, "3 B"],
     start: tuple[float, float],
     T: Float[Array, " B"],
     P: Float[Array, " B"],
-    potential: Callable = lj_forces,
-) -> Float[Array, " B"]:
-    """Logarithm of the weights of mapped configurations in the ensemble at T and P.
-
-    With u = (U + P V) / T - N ln V, the density of (s, V) at constant pressure is exp(-u), and the
-    weight of a configuration of the reference is exp(u - u') times the Jacobian. The mean weight is
-    exp(-(G - G0)), free energies over their k_B T.
+    energy: Callable = lj_energy,
+) -> Mapped:
+    """Map configurations of the reference to T and P.
 
     Args:
         flow: the map, as a :class:`ConditionalFlow`; None for none.
@@ -315,22 +346,37 @@ def log_weights(
         start: temperature and pressure of the reference.
         T: temperature wanted of each replica.
         P: pressure wanted.
-        potential: energies, forces, virials by s and L.
+        energy: energies by s and L; its gradient should be cheap.
 
     Raises:
-        ValueError: if a temperature or pressure is not positive and finite; as the potential does.
+        ValueError: if a temperature or pressure is not positive and finite; as the energy does.
     """
     check_state(*start)
-    if not isinstance(T, Tracer):
-        check_state(T, P)
-
-    def reduced(s, L, T, P):
-        V = jnp.prod(L, axis=0)
-        return (potential(s, L)[0] + P * V) / T - s.shape[1] * jnp.log(V)
-
-    T0, P0 = (jnp.full_like(L[0], value) for value in start)
-    before = reduced(s, L, T0, P0)
+    if not isinstance(T, Tracer) and not isinstance(P, Tracer):
+        check_state(np.asarray(T), np.asarray(P))
+    U, V, N = energy(s, L), jnp.prod(L, axis=0), s.shape[1]
+    before = (U + start[1] * V) / start[0] - N * jnp.log(V)
     if flow is None:
-        return before - reduced(s, L, T, P)
+        return Mapped(before, U, V, jnp.zeros_like(U), N)
     s, L, log_det = flow(s, L, T, P)
-    return before - reduced(s, L, T, P) + log_det
+    return Mapped(before, energy(s, L), jnp.prod(L, axis=0), log_det, N)
+
+
+def log_weights(
+    flow: Callable | None, s, L, start: tuple[float, float], T, P, energy: Callable = lj_energy
+) -> Float[Array, " B"]:
+    """Weights of mapped configurations where the map aimed at, see :class:`Mapped`.
+
+    Args:
+        flow: as in :func:`mapped`, and so are the others.
+        s: positions over the edges.
+        L: edges.
+        start: temperature and pressure of the reference.
+        T: temperature wanted of each replica.
+        P: pressure wanted.
+        energy: energies by s and L; its gradient should be cheap.
+
+    Raises:
+        ValueError: as :func:`mapped` does.
+    """
+    return mapped(flow, s, L, start, T, P, energy).log_weights(T, P)

@@ -6,17 +6,16 @@ replicas at values of Q between; they exchange their configurations (Sugita et a
 two phases are its two peaks. This uses none of the formulas of `absolute`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
-from scipy.special import logsumexp
+from jaxtyping import Array, Float, Int
 
-from dy33lib.flows.estimators import Difference, mbar
+from dy33lib.flows.estimators import Difference, log_sum, mbar
 from dy33lib.flows.exact import check_state
 from dy33lib.particles import Configs, lj_forces, simulate
 
@@ -57,6 +56,7 @@ class Held(eqx.Module):
     potential: Callable = eqx.field(static=True)
 
     def __call__(self, s, L):
+        """Energies, forces and virials, the spring's included."""
         U, F, W = self.potential(s, L)
         waves = 2 * jnp.pi * jnp.asarray(_waves(self.cells), s.dtype)
         phase = jnp.einsum("kd,dnb->knb", waves, s)
@@ -158,6 +158,25 @@ def cross(
     return Crossing(Q, V, walker, row, run.last, float(swaps), run.evaluations * B)
 
 
+def continued(parts: Sequence[Crossing]) -> Crossing:
+    """One run made of parts, each of which began where the one before had ended.
+
+    Args:
+        parts: in their order.
+    """
+    _, W, R = parts[0].walker.shape
+    walkers, here = [], np.arange(W * R)
+    for part in parts:
+        flat = here[part.walker.swapaxes(1, 2).reshape(-1, W * R)]
+        walkers.append(flat.reshape(-1, R, W).swapaxes(1, 2))
+        here = flat[-1]
+    return Crossing(
+        np.concatenate([p.Q for p in parts]), np.concatenate([p.V for p in parts]),
+        np.concatenate(walkers), parts[0].centres, parts[-1].last,
+        float(np.mean([p.accepted for p in parts])), sum(p.evaluations for p in parts),
+    )  # fmt: skip
+
+
 def passages(run: Crossing) -> int:
     """How often a configuration went from one end of its row to the other."""
     count, W = 0, len(run.centres)
@@ -171,64 +190,80 @@ def passages(run: Crossing) -> int:
     return count
 
 
-def profile(
-    run: Crossing, rows=None, stiffness: float = 3000.0, bins: int = 80
-) -> tuple[Float[np.ndarray, " bins"], Float[np.ndarray, " bins"]]:
-    """Minus the logarithm of the density of Q, without the springs.
+class Orders(NamedTuple):
+    """Histograms of the order, all that the free energies need of a run.
+
+    Attributes:
+        counts: bins x centres x rows.
+        middles: of the bins.
+        centres: of the springs.
+        stiffness: of the springs, over k_B T.
+    """
+
+    counts: Int[np.ndarray, "bins W R"]
+    middles: Float[np.ndarray, " bins"]
+    centres: Float[np.ndarray, " W"]
+    stiffness: float
+
+
+def orders(run: Crossing, stiffness: float = 3000.0, bins: int = 500) -> Orders:
+    """Histograms of the orders from 0 to 1.
 
     Args:
-        run: from :func:`cross`.
-        rows: which to take; all unless given.
+        run: from :func:`cross` or :func:`continued`.
         stiffness: of the springs, over k_B T.
-        bins: of Q, between its extremes.
-
-    Returns:
-        Middles of the bins; free energies over k_B T, infinite where nothing was seen.
+        bins: between 0 and 1; springs should not change much over one.
     """
-    Q, log_w = _weights(run, rows, stiffness)
-    edges = np.linspace(Q.min(), Q.max() + 1e-9, bins + 1)
-    place = np.digitize(Q, edges) - 1
-    free = np.array(
-        [-logsumexp(log_w[place == k]) if (place == k).any() else np.inf for k in range(bins)]
-    )
-    return (edges[1:] + edges[:-1]) / 2, free + np.log(edges[1] - edges[0])
+    place = np.minimum((run.Q * bins).astype(int), bins - 1)
+    _, W, R = run.Q.shape
+    counts = [[np.bincount(place[:, w, r], minlength=bins) for r in range(R)] for w in range(W)]
+    middles = (np.arange(bins) + 0.5) / bins
+    return Orders(np.moveaxis(np.array(counts), -1, 0), middles, run.centres, stiffness)
 
 
-def _weights(run: Crossing, rows, stiffness: float) -> tuple[np.ndarray, np.ndarray]:
-    """All orders, and the logarithms of their weights without springs."""
-    Q = run.Q if rows is None else run.Q[:, :, rows]
-    W = len(run.centres)
-    flat = Q.swapaxes(0, 1).reshape(W, -1)
-    counts = np.full(W + 1, flat.shape[1])
-    counts[-1] = 0  # the state without a spring was not sampled
-    springs = 0.5 * stiffness * (flat.reshape(1, -1) - run.centres[:, None]) ** 2
-    found = mbar(np.concatenate([springs, np.zeros_like(springs[:1])]), counts)
-    return flat.reshape(-1), found.log_weights[-1]
+def profile(seen: Orders, rows=None) -> Float[np.ndarray, " bins"]:
+    """Minus the logarithm of the probability of each bin without springs; inf if never seen.
+
+    Args:
+        seen: histograms.
+        rows: which to take; all unless given.
+    """
+    counts = seen.counts if rows is None else seen.counts[:, :, rows]
+    by_centre = counts.sum(axis=2)
+    times = by_centre.sum(axis=1)
+    hit = times > 0
+    springs = 0.5 * seen.stiffness * (seen.middles[hit] - seen.centres[:, None]) ** 2
+    # The last state, without a spring, was not sampled.
+    table = np.concatenate([springs, np.zeros_like(springs[:1])])
+    found = mbar(table, np.append(by_centre.sum(axis=0), 0), times=times[hit])
+    free = np.full(len(times), np.inf)
+    free[hit] = -found.log_weights[-1]
+    return free
 
 
-def crossing_gap(run: Crossing, stiffness: float = 3000.0, bins: int = 60) -> Difference:
+def crossing_gap(seen: Orders) -> Difference:
     """Free energy of the crystal less that of the liquid, over k_B T, at the state of the run.
 
-    The phases are divided at the top of the barrier, where hardly anything is.
+    The phases are divided at the top of the barrier, where hardly anything is. Rows are independent
+    but for their beginnings, and leaving out one at a time gives the error.
 
     Args:
-        run: from :func:`cross`, two or more rows; their scatter gives the error.
-        stiffness: of the springs, over k_B T.
-        bins: to find the top.
+        seen: histograms of two or more rows.
 
     Raises:
         ValueError: if there are fewer than two rows.
     """
-    R = run.Q.shape[2]
+    R = seen.counts.shape[2]
     if R < 2:
-        raise ValueError(f"run must have two rows or more, got {R}")
-    middles, free = profile(run, None, stiffness, bins)
-    inner = (middles > 0.2) & (middles < 0.7)
-    top = middles[inner][np.argmax(free[inner])]
+        raise ValueError(f"seen must have two rows or more, got {R}")
+    free = profile(seen)
+    inner = np.isfinite(free) & (seen.middles > 0.2) & (seen.middles < 0.7)
+    top = seen.middles[inner][np.argmax(free[inner])]
 
     def gap(rows) -> float:
-        Q, log_w = _weights(run, rows, stiffness)
-        return float(logsumexp(log_w[Q < top]) - logsumexp(log_w[Q >= top]))
+        free = profile(seen, rows)
+        return float(log_sum(-free[seen.middles < top]) - log_sum(-free[seen.middles >= top]))
 
-    each = np.array([gap([r]) for r in range(R)])
-    return Difference(gap(None), float(each.std(ddof=1) / np.sqrt(R)), float("nan"))
+    without = np.array([gap(np.delete(np.arange(R), r)) for r in range(R)])
+    error = np.sqrt((R - 1) / R * np.sum((without - without.mean()) ** 2))
+    return Difference(gap(None), float(error), float("nan"))
