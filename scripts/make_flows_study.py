@@ -1,7 +1,7 @@
 """Make the configurations and free energies of chapter 5 that take too long for the chapter.
 
     python scripts/make_flows_study.py run trial reference grid absolute cold umbrella line
-    python scripts/make_flows_study.py run large published networks worst
+    python scripts/make_flows_study.py run large published networks worst maps authors
     python scripts/make_flows_study.py finish
 
 About two hours of one core; parts that are done are skipped. Writes, into `dy33lib/data`,
@@ -25,7 +25,7 @@ import equinox as eqx  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from dy33lib.flows import absolute, study, umbrella  # noqa: E402
+from dy33lib.flows import absolute, ess, lfep, study, umbrella  # noqa: E402
 from dy33lib.particles import Configs, simulate  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,8 +127,11 @@ def all_absolute() -> None:
     routes("absolute/einstein200", partial(solid, V0["solid"], study.CELLS, 10, 200.0, 20))
     routes("absolute/einstein400", partial(solid, V0["solid"], study.CELLS, 10, 400.0, 21))
     liquid = start("liquid", 10, V0["liquid"])
-    routes("absolute/soft", lambda: (absolute.soft_core(liquid, T, key=jax.random.key(22)),))
-    routes("absolute/ladder", lambda: (absolute.beta_ladder(liquid, T, key=jax.random.key(23)),))
+    for more, seed in (("", 22), ("-more", 27)):
+        soft = partial(absolute.soft_core, liquid, T, key=jax.random.key(seed))
+        routes(f"absolute/soft{more}", lambda soft=soft: (soft(),))
+        ladder = partial(absolute.beta_ladder, liquid, T, key=jax.random.key(seed + 1))
+        routes(f"absolute/ladder{more}", lambda ladder=ladder: (ladder(),))
 
 
 def cold() -> None:
@@ -159,10 +162,10 @@ def shifted(r2, share, cutoff: float = 2.5):
 def published() -> None:
     """The liquid of the equation of state of Thol et al., which is truncated and shifted."""
     liquid = start("liquid", 10, 127.1)
-    routes(
-        "published/soft",
-        lambda: (absolute.soft_core(liquid, T, pair=shifted, key=jax.random.key(40)),),
-    )
+    soft = partial(absolute.soft_core, liquid, T, pair=shifted)
+    routes("published/soft", lambda: (soft(key=jax.random.key(40)),))
+    ladder = partial(absolute.beta_ladder, liquid, T, pair=partial(shifted, share=1.0))
+    routes("published/ladder", lambda: (ladder(key=jax.random.key(41)),))
 
 
 def cross(part: int, at: tuple[float, float], kind: str, rows: int = 8, frames: int = 1000) -> None:
@@ -229,6 +232,81 @@ def worst() -> study.Packed:
     return packed
 
 
+def authors() -> dict:
+    """Work between two states of 180 particles, whose free energies the authors compare."""
+
+    def make() -> dict:
+        out = {}
+        pair = (1.2, 8.5555), (1.3, 8.5555)
+        for name, here, there, seed in (("forward", 0, 1, 60), ("backward", 1, 0, 61)):
+            run = study.reference(
+                "solid", 16, 150, state=pair[here], cells=(3, 3, 5), key=jax.random.key(seed)
+            )
+            U, V = np.asarray(run.U, float), np.asarray(run.L, float).prod(axis=1)
+            u = [(U + P * V) / T for T, P in (pair[here], pair[there])]
+            out[name] = (u[1] - u[0]).astype(np.float32)
+        return out
+
+    return once("authors/work", make)
+
+
+def maps(phase: str) -> dict:
+    """Effective samples and free energies at all states, from many test configurations."""
+
+    def make() -> dict:
+        many, few = thinned(reference(phase), 5, 80), thinned(reference(phase), 25, 16)
+        at, out = study.states()[1:], {}
+        flows: dict = {"none": None}
+        for label, terms in (("volume", 0), ("pair", study.TERMS)):
+            flows[label] = [
+                study.shipped(
+                    weights(), f"reference-{phase}-{terms}-{seed}", study.unpack(few), (T, P), terms
+                )
+                for seed in study.SEEDS
+            ]
+        for label, flow in flows.items():
+            log_w = study.log_weights_at(study.pooled(flow, many, (T, P), at), at)
+            tables = log_w.reshape(len(at), *many.V.shape)
+            tests = [study.fold(many.V.shape[1], seed)[1] for seed in study.SEEDS]
+            out[f"{label}/ess"] = np.array([[ess(w[:, t]) for w in tables] for t in tests])
+            found = [lfep(w) for w in tables]
+            out[f"{label}/value"] = np.array([d.value for d in found])
+            out[f"{label}/error"] = np.array([d.error for d in found])
+        return out
+
+    return once(f"maps/{phase}", make)
+
+
+def all_maps() -> None:
+    for phase in study.PHASES:
+        maps(phase)
+    worst_map()
+
+
+def worst_map() -> dict:
+    """Effective samples of the flow from the second reference, on replicas not trained on."""
+
+    def make() -> dict:
+        many = thinned(sampled("worst", "liquid", study.CELLS, B, study.WORST, 5), 5, 80)
+        configs = study.unpack(many, study.fold(B, 0)[1])
+        name = f"worst-liquid-{study.TERMS}-0"
+        flow = study.shipped(weights(), name, study.unpack(worst()), study.WORST, study.TERMS)
+        at = study.states()[1:]
+        log_w = study.log_weights_at(study.sweep(flow, configs, study.WORST, at), at)
+        return {"ess": np.array([ess(w) for w in log_w])}
+
+    return once("maps/worst", make)
+
+
+def weights() -> dict:
+    """Of all flows."""
+    return {
+        f"networks/{file.stem}/{name}": value
+        for file in sorted((PARTIAL / "networks").glob("*.npz"))
+        for name, value in numbers(f"networks/{file.stem}").items()
+    }
+
+
 def numbers(part: str) -> dict:
     with np.load(PARTIAL / f"{part}.npz") as archive:
         return dict(archive)
@@ -244,14 +322,17 @@ def crossing(part: dict) -> umbrella.Crossing:
 def finish() -> None:
     """Collect what ships.
 
-    `<phase>/s`, `<phase>/V` are configurations, see :class:`study.Packed`. The numbers are
-    `grid/<phase>/U`, `V`, `Q` (frames x states x replicas), `absolute/...`, `cold/...`,
-    `second/...`, `published/...` (each repeat), `umbrella/counts`, `line/counts` (histograms), `networks/...` (weights), and `cost/...` (evaluations of forces).
+    Configurations: `<phase>/s`, `<phase>/V`, see `study.Packed`. Numbers: `grid/<phase>/U`, `V`
+    (frames x states x replicas) and the lowest and highest order of each run; free energies of each
+    repeat (`absolute/...`, `cold/...`, `second/...`, `published/...`); histograms of the order
+    (`umbrella/counts`, `line/counts`); weights of flows (`networks/...`), effective samples and
+    free energies from many configurations (`maps/...`); evaluations of forces (`cost/...`).
     """
     configs, found = {}, {}
     for phase in study.PHASES:
         packed = thinned(reference(phase), 25, 16)
-        configs |= {f"{phase}/s": packed.s, f"{phase}/V": packed.V}
+        # one replica less makes the folds equally large, so that a page compiles for one size
+        configs |= {f"{phase}/s": packed.s[..., :63], f"{phase}/V": packed.V[:, :63]}
         grid_of = numbers(f"grid/{phase}")
         for name in ("U", "V"):
             found[f"grid/{phase}/{name}"] = grid_of[name][3::4].astype(np.float32)
@@ -265,11 +346,12 @@ def finish() -> None:
             ).mean(axis=0)
         found[f"cost/reference/{phase}"] = reference(phase)["cost"]
     packed = worst()
-    configs |= {"worst/s": packed.s, "worst/V": packed.V}
+    configs |= {"worst/s": packed.s[..., :63], "worst/V": packed.V[:, :63]}
     for part in (
-        "absolute/einstein200", "absolute/einstein400", "absolute/soft", "absolute/ladder",
+        "absolute/einstein200", "absolute/einstein400", "absolute/soft", "absolute/soft-more",
+        "absolute/ladder", "absolute/ladder-more",
         "cold/0.02", "cold/0.1", "second/einstein200", "second/soft", "second/ladder",
-        "published/soft",
+        "published/soft", "published/ladder",
     ):  # fmt: skip
         for name, value in numbers(part).items():
             if name.startswith("each"):
@@ -286,9 +368,11 @@ def finish() -> None:
         found[f"{kind}/passages"] = np.array(umbrella.passages(run))
         found[f"{kind}/accepted"] = np.array(run.accepted)
         found[f"cost/{kind}"] = np.array(run.evaluations)
-    for file in sorted((PARTIAL / "networks").glob("*.npz")):
-        for name, value in numbers(f"networks/{file.stem}").items():
-            found[f"networks/{file.stem}/{name}"] = value
+    found |= weights()
+    for phase in study.PHASES:
+        found |= {f"maps/{phase}/{k}": v for k, v in maps(phase).items() if k != "seconds"}
+    found["maps/worst"] = worst_map()["ess"]
+    found |= {f"authors/{name}": authors()[name] for name in ("forward", "backward")}
     np.savez_compressed(DATA / "flows_reference.npz", **configs)
     np.savez_compressed(DATA / "flows_study.npz", **found)
 
@@ -310,7 +394,7 @@ def main() -> None:
         else:
             {
                 "absolute": all_absolute, "cold": cold, "large": large, "published": published,
-                "networks": networks, "worst": worst,
+                "networks": networks, "worst": worst, "maps": all_maps, "authors": authors,
             }[part]()  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""From free energies to the line where two phases coexist, and its slope."""
+"""From free energies to the line where two phases coexist, its slope, and isomorphs beside it."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from scipy.optimize import brentq
 
 from dy33lib.flows.estimators import Difference, log_sum
 from dy33lib.flows.exact import check_state
+from dy33lib.particles import Configs, lj_forces
 
 
 class Line(NamedTuple):
@@ -105,3 +106,46 @@ def means(log_w, U, V) -> tuple[float, float]:
     """
     share = np.exp(np.asarray(log_w, float) - log_sum(log_w))
     return float(np.sum(share * np.asarray(U))), float(np.sum(share * np.asarray(V)))
+
+
+# Isomorphs ---------------------------------------------------------------------------------------
+
+
+def correlation(U, W, V) -> tuple[float, float]:
+    """How closely virial and energy fluctuate together at constant volume, and their ratio.
+
+    R = <dW dU> / sqrt(<dW^2> <dU^2>) and gamma = <dW dU> / <dU^2> (Gnan et al. 2009, eqs. 1 and 5).
+    From configurations at constant pressure: what volume explains of both is taken out first.
+
+    Args:
+        U: energies.
+        W: virials, means over the three directions.
+        V: volumes.
+    """
+    u, w, v = (np.asarray(x, float).reshape(-1) for x in (U, W, V))
+    u, w, v = u - u.mean(), w - w.mean(), v - v.mean()
+    u, w = u - v * (u @ v) / (v @ v), w - v * (w @ v) / (v @ v)
+    return float(u @ w / np.sqrt((u @ u) * (w @ w))), float(u @ w / (u @ u))
+
+
+def isomorph(configs: Configs, T0: float, gamma: float, T: float) -> tuple[float, float]:
+    """Pressure and shift of ln V on the isomorph through a state, from its configurations.
+
+    Where (T/T0) = (V0/V)^gamma, scaled configurations have the same Boltzmann weights.
+
+    Args:
+        configs: of a state at T0.
+        T0: its temperature.
+        gamma: from :func:`correlation`.
+        T: temperature of the other state.
+
+    Raises:
+        ValueError: if T0, T or gamma is not positive and finite.
+    """
+    check_state(T0, gamma)
+    check_state(T, gamma)
+    shift = -np.log(T / T0) / gamma
+    L = configs.L * np.exp(shift / 3).astype(configs.L.dtype)
+    W = np.asarray(lj_forces(configs.s, L)[2], float).mean(axis=0)
+    V = np.prod(np.asarray(L, float), axis=0)
+    return float(np.mean((configs.s.shape[1] * T + W) / V)), float(shift)

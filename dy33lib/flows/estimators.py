@@ -165,10 +165,6 @@ class Mbar(NamedTuple):
         return -float(log_sum(-u - self.log_mixture))
 
 
-def _mixture(f: np.ndarray, u: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return log_sum((np.log(counts) + f)[:, None] - u, axis=0)
-
-
 def mbar(u_kn: Float[np.ndarray, "K n"], N_k, start=None, times=None) -> Mbar:
     """Free energies from samples of many states (Shirts and Chodera 2008, eqs. 11 and D6).
 
@@ -198,35 +194,45 @@ def mbar(u_kn: Float[np.ndarray, "K n"], N_k, start=None, times=None) -> Mbar:
     seen = np.flatnonzero(N > 0)
     counts, v = N[seen].astype(float), u[seen]
 
-    def shares(f: np.ndarray) -> np.ndarray:
-        a = (np.log(counts) + f)[:, None] - v
-        return np.exp(a - log_sum(a, axis=0))
+    latest: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+
+    def at(free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logarithm of the mixture, and each state's share in it; once for cost and curvature."""
+        key = free.tobytes()
+        if key not in latest:
+            a = (np.log(counts) + np.concatenate([[0.0], free]))[:, None] - v
+            top = a.max(axis=0)
+            p = np.exp(a - top)
+            total = p.sum(axis=0)
+            latest.clear()
+            latest[key] = top + np.log(total), p / total
+        return latest[key]
 
     def cost(free: np.ndarray):
-        f = np.concatenate([[0.0], free])
-        mixture = _mixture(f, v, counts)
-        slope = shares(f) @ m - counts
-        return (m @ mixture - counts @ f) / counts.sum(), slope[1:] / counts.sum()
+        mixture, p = at(free)
+        slope = (p @ m - counts)[1:]
+        return (m @ mixture - counts[1:] @ free) / counts.sum(), slope / counts.sum()
 
     def curvature(free: np.ndarray) -> np.ndarray:
-        p = shares(np.concatenate([[0.0], free]))
+        p = at(free)[1]
         return ((np.diag(p @ m) - (m * p) @ p.T) / counts.sum())[1:, 1:]
 
     if start is None:
-        guess = np.array([m @ (v[k] - v[0]) / m.sum() for k in range(1, len(seen))])
+        means = v @ m / m.sum()
+        guess = means[1:] - means[0]
     else:
         guess = (np.asarray(start, float) - np.asarray(start, float)[0])[seen[1:]]
-    f = np.zeros(1)
+    free = np.zeros(0)
     if len(seen) > 1:
         found = minimize(
             cost, guess, jac=True, hess=curvature, method="trust-exact",
             options={"gtol": 1e-12, "maxiter": 500},
         )  # fmt: skip
         step = np.linalg.solve(curvature(found.x), cost(found.x)[1])  # one step of Newton's
-        f = np.concatenate([[0.0], found.x - step])
-        if not np.abs(cost(f[1:])[1]).max() < 1e-9:
+        free = found.x - step
+        if not np.abs(cost(free)[1]).max() < 1e-9:
             raise ValueError(f"u_kn has no optimum that could be found: {found.message}")
-    mixture = _mixture(f, v, counts)
+    mixture = at(free)[0]
     every = -log_sum(np.log(m) - u - mixture, axis=1)
     log_w = every[:, None] + np.log(m) - u - mixture
     single = np.exp(log_w) / np.sqrt(m)  # m columns of 1/m each have the same products
@@ -235,7 +241,7 @@ def mbar(u_kn: Float[np.ndarray, "K n"], N_k, start=None, times=None) -> Mbar:
 
 def _covariance(W: np.ndarray, N: np.ndarray) -> np.ndarray:
     """Of f - f_0, by the pseudoinverse (Shirts and Chodera 2008, eq. D6)."""
-    _, s, rows = np.linalg.svd(W.T, full_matrices=False)
+    _, s, rows = np.linalg.svd(np.linalg.qr(W.T, mode="r"))  # of W itself, but cheaper
     middle = np.eye(len(s)) - (s[:, None] * (rows @ np.diag(N.astype(float)) @ rows.T)) * s
     theta = rows.T @ (s[:, None] * np.linalg.pinv(middle, rcond=1e-10) * s) @ rows
     away = theta - theta[:1]

@@ -380,3 +380,31 @@ def log_weights(
         ValueError: as :func:`mapped` does.
     """
     return mapped(flow, s, L, start, T, P, energy).log_weights(T, P)
+
+
+def log_weights_back(
+    flow, s, L, start: tuple[float, float], T, P, energy: Callable = lj_energy
+) -> Float[Array, " B"]:
+    """Weights of configurations of another state that are mapped back, in the reference state.
+
+    Args:
+        flow: a :class:`ConditionalFlow`.
+        s: positions over the edges, at T and P.
+        L: edges.
+        start: temperature and pressure of the reference.
+        T: temperature of the configurations.
+        P: their pressure.
+        energy: energies by s and L.
+
+    Raises:
+        ValueError: as :func:`mapped` does.
+    """
+    check_state(*start)
+
+    def reduced(s, L, T, P):
+        V = jnp.prod(L, axis=0)
+        return (energy(s, L) + P * V) / T - s.shape[1] * jnp.log(V)
+
+    T0, P0 = (jnp.full_like(L[0], value) for value in start)
+    back, edges, log_det = flow.inverse(s, L, T, P)
+    return reduced(s, L, T, P) - reduced(back, edges, T0, P0) + log_det
