@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq
@@ -111,6 +112,9 @@ def means(log_w, U, V) -> tuple[float, float]:
 # Isomorphs ---------------------------------------------------------------------------------------
 
 
+_forces = jax.jit(lj_forces)
+
+
 def correlation(U, W, V) -> tuple[float, float]:
     """How closely virial and energy fluctuate together at constant volume, and their ratio.
 
@@ -146,6 +150,6 @@ def isomorph(configs: Configs, T0: float, gamma: float, T: float) -> tuple[float
     check_state(T, gamma)
     shift = -np.log(T / T0) / gamma
     L = configs.L * np.exp(shift / 3).astype(configs.L.dtype)
-    W = np.asarray(lj_forces(configs.s, L)[2], float).mean(axis=0)
+    W = np.asarray(_forces(configs.s, L)[2], float).mean(axis=0)
     V = np.prod(np.asarray(L, float), axis=0)
     return float(np.mean((configs.s.shape[1] * T + W) / V)), float(shift)

@@ -90,14 +90,18 @@ def lfep(log_w: Float[np.ndarray, "..."]) -> Difference:
     table = samples("log_w", log_w)
     share = ess(table)
 
-    def value(t: np.ndarray) -> float:
-        return float(np.log(t.size) - log_sum(t))
-
+    top = table.max()
+    each = np.exp(table - top).sum(axis=0)  # of each replica
+    value = float(np.log(table.size) - np.log(each.sum()) - top)
     if table.shape[0] == 1:  # independent: the jackknife in closed form, to first order
         error = float(np.sqrt(max(1 / share - 1, 0.0) / table.size))
     else:
-        error = jackknife(value, table)
-    return Difference(value(table), error, share)
+        with np.errstate(divide="ignore"):  # one replica may carry all the weight
+            without = -np.log(np.delete(each.sum() - each, each.sum() == each))
+        B = table.shape[1]
+        spread = np.sum((without - without.mean()) ** 2) if len(without) == B else np.inf
+        error = float(np.sqrt((B - 1) / B * spread))
+    return Difference(value, error, share)
 
 
 def bar(forward: Float[np.ndarray, "..."], backward: Float[np.ndarray, "..."]) -> Difference:

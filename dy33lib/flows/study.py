@@ -193,7 +193,7 @@ def trained(
 
 
 def shipped(
-    archive: Mapping[str, np.ndarray], name: str, configs: Configs, start, terms: int
+    archive: Mapping[str, np.ndarray], name: str, configs: Configs, start, terms: int, steps=1
 ) -> ConditionalFlow:
     """A flow that ships.
 
@@ -203,13 +203,14 @@ def shipped(
         configs: it was trained on.
         start: their temperature and pressure.
         terms: of the profile.
+        steps: of the integration; flows were trained with one.
 
     Raises:
         ValueError: if it does not ship.
     """
     if f"networks/{name}/0" not in archive:
         raise ValueError(f"name must be that of a flow that ships, got {name!r}")
-    flow = ConditionalFlow(configs, *start, terms=terms, key=jax.random.key(0))
+    flow = ConditionalFlow(configs, *start, terms=terms, steps=steps, key=jax.random.key(0))
     leaves, tree = jax.tree.flatten(eqx.filter(flow, eqx.is_inexact_array))
     weights = [jnp.asarray(archive[f"networks/{name}/{i}"]) for i in range(len(leaves))]
     return eqx.combine(jax.tree.unflatten(tree, weights), flow)
