@@ -385,8 +385,8 @@ def unbalanced(f, u, N) -> float:
     """How far the weights of a state are from a sum of 1: the equations that f should solve."""
     from scipy.special import logsumexp
 
-    mixture = logsumexp((np.log(N) + f)[:, None] - u, axis=0)
-    sums = np.exp(logsumexp(np.asarray(f)[:, None] - u - mixture, axis=1))
+    mixture = np.asarray(logsumexp((np.log(N) + f)[:, None] - u, axis=0))
+    sums = np.exp(np.asarray(logsumexp(np.asarray(f)[:, None] - u - mixture, axis=1)))
     return float(np.abs(sums - 1).max())
 
 

@@ -35,7 +35,7 @@ B, FRAMES = 64, 400  # replicas of the reference, and how often they were looked
 T, P = study.T0, study.P0
 V0 = {"solid": 107.09, "liquid": 116.37}  # volumes of the absolute free energies
 LARGE = (4, 4, 4)
-PARTS = {"umbrella": 16, "line": 4}  # of runs between the phases
+PARTS = {"umbrella": 18, "line": 16}  # of runs between the phases
 V_LARGE = {"solid": 253.85, "liquid": 276.83}
 
 
@@ -382,7 +382,9 @@ def finish() -> None:
         parts = sorted((PARTIAL / kind).glob("*.npz"), key=lambda f: int(f.stem))
         run = umbrella.continued([crossing(numbers(f"{kind}/{f.stem}")) for f in parts])
         found[f"{kind}/counts"] = umbrella.orders(run).counts.astype(np.uint32)
-        found[f"{kind}/passages"] = np.array(umbrella.passages(run))
+        found[f"{kind}/passages"] = np.array(
+            [umbrella.passages(crossing(numbers(f"{kind}/{f.stem}"))) for f in parts]
+        )
         found[f"{kind}/accepted"] = np.array(run.accepted)
         found[f"cost/{kind}"] = np.array(run.evaluations)
     found |= weights()

@@ -17,13 +17,6 @@ KEY = jax.random.key(0)
 CELLS, DENSITY = (3, 3, 3), 108 / 107.09
 
 
-@pytest.fixture
-def relaxed():
-    """Ranks as users have them: springs and soft pairs broadcast shares over particles."""
-    with jax.numpy_rank_promotion("allow"):
-        yield
-
-
 # The harmonic crystal ----------------------------------------------------------------------------
 
 
@@ -118,7 +111,7 @@ def test_the_anharmonic_part_is_that_of_the_notes_and_vanishes_in_proportion():
     assert abs(cold.value - 0.0723) < 4 * np.hypot(cold.error, 0.0015) and cold.error < 0.02
 
 
-def test_springs_hold_all_but_the_centre_of_mass(relaxed):
+def test_springs_hold_all_but_the_centre_of_mass():
     """Forces are what autodiff finds, and where the crystal is as a whole does not matter."""
     box, k = fcc(CELLS, 1.0), jax.random.key(3)
     s = box.s[..., None] + 0.01 * jax.random.normal(k, (3, 108, 2))
@@ -136,7 +129,7 @@ def test_springs_hold_all_but_the_centre_of_mass(relaxed):
         np.testing.assert_allclose(moved, ours, rtol=1e-9, atol=1e-9)
 
 
-def test_oscillators_lead_to_the_harmonic_crystal(relaxed):
+def test_oscillators_lead_to_the_harmonic_crystal():
     """At T = 0.02: -39861.127 + 0.723 +- 0.015, see above.
 
     Eight keys gave 0.03 more on the average and scattered by 0.36 with three repeats, by 0.25 with
@@ -186,7 +179,7 @@ def pair_of(B, edge=4.5):
     return Configs(jnp.asarray(s, jnp.float32), jnp.full((3, B), edge, jnp.float32))
 
 
-def test_two_particles_are_a_quadrature(relaxed):
+def test_two_particles_are_a_quadrature():
     """Lennard-Jones along soft potentials. Six keys scatter by 0.004 about 0.003 too little.
 
     The way by temperature cannot be tried on two particles: they hardly ever meet when hot, and
@@ -212,7 +205,7 @@ def share_of_mound(r2, share):
 
 
 @pytest.mark.parametrize("route", ["soft", "ladder"])
-def test_six_soft_particles_are_an_average_over_random_places(route, relaxed):
+def test_six_soft_particles_are_an_average_over_random_places(route):
     """Pairs, factorials and volumes. Eight keys: 0.008 and 0.012 too little, with errors of 0.015.
 
     With 6^6 for 6! it would be 4.2 more.

@@ -14,13 +14,6 @@ from dy33lib.particles import Configs, pair_potential
 KEY = jax.random.key(0)
 
 
-@pytest.fixture
-def relaxed():
-    """Types as users have them: networks in single precision, gaps in double."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 # The optimiser -----------------------------------------------------------------------------------
 
 
@@ -200,7 +193,7 @@ def test_gaps_have_their_law(T, P):
     assert flows.chain_gaps(T, P, (3, 2), KEY).shape == (3, 2)
 
 
-def test_the_flow_of_the_chain_has_the_slope_that_autodiff_finds(relaxed):
+def test_the_flow_of_the_chain_has_the_slope_that_autodiff_finds():
     flow = flows.ChainFlow(1.0, 1.0, bins=8, key=KEY)
     flow = jax.tree.map(lambda w: w.astype(jnp.float64) if eqx.is_inexact_array(w) else w, flow)
     last = flow.condition.network.layers[-1].weight
@@ -222,7 +215,7 @@ def test_the_flow_of_the_chain_has_the_slope_that_autodiff_finds(relaxed):
     np.testing.assert_allclose(plain, (u[0] + r) - (u[0] + 2.0 * r) / 1.3, rtol=1e-9, atol=1e-9)
 
 
-def test_a_trained_chain_has_its_integral(relaxed):
+def test_a_trained_chain_has_its_integral():
     """On gaps that the training did not see, where energies alone reach half as far.
 
     Four keys: effective shares of 0.95 to 0.996, without the map 0.2 to 0.6, and differences of up

@@ -25,13 +25,6 @@ from dy33lib.particles import Configs, fcc, lj_forces
 KEY = jax.random.key(0)
 
 
-@pytest.fixture
-def relaxed():
-    """Ranks as users have them: springs broadcast replicas over particles."""
-    with jax.numpy_rank_promotion("allow"):
-        yield
-
-
 def nothing(s, L):
     """No potential."""
     return jnp.zeros(s.shape[2], s.dtype), jnp.zeros_like(s), jnp.zeros_like(L)
@@ -68,7 +61,7 @@ def test_the_order_of_a_gas_goes_as_one_over_the_root():
         np.testing.assert_allclose(order(moved, (3, 3, 3)), Q, atol=1e-12)
 
 
-def test_springs_pull_along_the_slope_of_the_order(relaxed):
+def test_springs_pull_along_the_slope_of_the_order():
     """Forces of the whole are what autodiff finds, in a box of three edges; the virial is U's."""
     s = fcc((3, 3, 3), 1.0).s[..., None] + 0.01 * jax.random.normal(KEY, (3, 108, 2))
     L = jnp.array([4.8, 4.9, 5.0])[:, None] * jnp.ones((1, 2))
@@ -256,7 +249,7 @@ def test_orders_are_counted_in_their_bins():
 # Runs --------------------------------------------------------------------------------------------
 
 
-def test_a_gas_between_springs_has_the_orders_of_random_places(relaxed):
+def test_a_gas_between_springs_has_the_orders_of_random_places():
     """Four particles without forces: the profile is that of positions drawn at random.
 
     Eight keys: within two standard errors, of 0.002, for both numbers.
@@ -280,7 +273,7 @@ def test_a_gas_between_springs_has_the_orders_of_random_places(relaxed):
     assert 0.2 < run.accepted < 0.9 and passages(run) > 10
 
 
-def test_a_short_run_between_the_phases(relaxed):
+def test_a_short_run_between_the_phases():
     """Shapes, and that everything is in the order of centres and rows that it should be in."""
     W, R, cells = 4, 2, (3, 3, 3)
     box = fcc(cells, 1.0)

@@ -247,7 +247,8 @@ class Springs(eqx.Module):
         U, F, W = pair_forces(s, L, self.pair)
         d, rest = self._away(s, L), 1 - self.share
         U = self.share * U + rest * 0.5 * self.stiffness * jnp.sum(d * d, axis=(0, 1))
-        return U, self.share * F - rest * self.stiffness * d, self.share * W
+        F = self.share[None, None] * F - rest[None, None] * self.stiffness * d
+        return U, F, self.share[None] * W
 
 
 def einstein_crystal(
@@ -280,7 +281,9 @@ def einstein_crystal(
     Raises:
         ValueError: as in :func:`~dy33lib.particles.simulate`; if stiffness is not positive.
     """
-    check_state(T, stiffness)
+    check_state(T, 1.0)
+    if not 0 < stiffness < np.inf:
+        raise ValueError(f"stiffness must be positive and finite, got {stiffness}")
     if repeats < 2 or nodes < 1:
         raise ValueError(f"repeats must be 2 or more, nodes 1, got {repeats} and {nodes}")
     x, weight = np.polynomial.legendre.leggauss(nodes)
@@ -353,12 +356,12 @@ class Soft(eqx.Module):
 
     def __call__(self, s, L):
         """Energies, forces and virials on the way."""
-        return pair_forces(s, L, lambda r2: self.pair(r2, self.share))
+        return pair_forces(s, L, lambda r2: self.pair(r2, self.share[None]))
 
     def parts(self, s, L, U, *_):
         """Energies in the window after and in the one before, less that in its own."""
         return tuple(
-            pair_forces(s, L, lambda r2, share=share: self.pair(r2, share))[0] - U
+            pair_forces(s, L, lambda r2, share=share: self.pair(r2, share[None]))[0] - U
             for share in (self.after, self.before)
         )
 
@@ -408,7 +411,8 @@ def beta_ladder(
     """Free energy of a liquid from the ideal gas at infinite temperature, at constant volume.
 
     beta F = ln N! - N ln V + the integral of <U> over beta. With beta = x^4 / T the integrand is
-    smooth: at short distances <U> grows as beta^(-3/4). Gauss's rule in x.
+    smooth: at short distances <U> grows as beta^(-3/4). Gauss's rule in x. In a gas so dilute that
+    particles hardly ever meet, hot ones see too few collisions, which the error does not tell.
 
     Args:
         liquid: one configuration for each repeat, all of one volume.

@@ -71,8 +71,10 @@ class ChainFlow(eqx.Module):
         self, r: Float[Array, " B"], T: Float[Array, " B"], P: Float[Array, " B"]
     ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
         """Gaps mapped to T and P, and the logarithm of the slope."""
-        span = np.log(LONGEST / SHORTEST)
-        y, slope = circular_spline(jnp.log(r / SHORTEST) / span, self.condition(T, P).T)
+        span = float(np.log(LONGEST / SHORTEST))
+        y, slope = circular_spline(
+            jnp.log(r / SHORTEST) / span, self.condition(T, P).T.astype(r.dtype)
+        )
         moved = SHORTEST * jnp.exp(span * y)
         return moved, slope + jnp.log(moved / r)
 

@@ -146,8 +146,9 @@ def isomorph(configs: Configs, T0: float, gamma: float, T: float) -> tuple[float
     Raises:
         ValueError: if T0, T or gamma is not positive and finite.
     """
-    check_state(T0, gamma)
-    check_state(T, gamma)
+    check_state(np.array([T0, T]), 1.0)
+    if not 0 < gamma < np.inf:
+        raise ValueError(f"gamma must be positive and finite, got {gamma}")
     shift = -np.log(T / T0) / gamma
     L = configs.L * np.exp(shift / 3).astype(configs.L.dtype)
     W = np.asarray(_forces(configs.s, L)[2], float).mean(axis=0)

@@ -309,13 +309,13 @@ class Mapped(NamedTuple):
         N: particles.
     """
 
-    before: Float[Array, " B"]
-    U: Float[Array, " B"]
-    V: Float[Array, " B"]
-    log_det: Float[Array, " B"]
+    before: Float[Array, "..."]
+    U: Float[Array, "..."]
+    V: Float[Array, "..."]
+    log_det: Float[Array, "..."]
     N: int
 
-    def log_weights(self, T, P) -> Float[Array, " B"]:
+    def log_weights(self, T, P) -> Float[Array, "..."]:
         """Logarithms of the weights in the ensemble at T and P, whatever state the map aimed at.
 
         The density of (s, V) at constant pressure is exp(-u), and the weight of a configuration

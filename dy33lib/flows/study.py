@@ -255,9 +255,8 @@ def log_weights_at(found: Mapped, at) -> Float[np.ndarray, "K B"]:
         at: the same states.
     """
     T, P = np.asarray(at, float).T[:, :, None]
-    return np.asarray(
-        Mapped(*(np.asarray(x, float) for x in found[:4]), N=found.N).log_weights(T, P)
-    )
+    double = Mapped(*(jnp.asarray(x, float) for x in found[:4]), N=found.N)
+    return np.asarray(double.log_weights(T, P))
 
 
 def pooled(flows, packed: Packed, start: tuple[float, float], at) -> Mapped:
@@ -340,7 +339,8 @@ def grid(archive: Mapping[str, np.ndarray], phase: str, between: float = 0.5) ->
             for x in (U, V)
         )
         table = (u[None] + at[:, 1:] * v[None]) / at[:, :1]
-        return mbar(table, F * take.sum(axis=1), start), u, v
+        found = mbar(table, F * take.sum(axis=1), start)
+        return found._replace(log_weights=found.log_weights[:, :0]), u, v  # large, and of no use
 
     everything, without = solve(stayed), []
     for r in range(U.shape[2]):

@@ -63,9 +63,10 @@ class Held(eqx.Module):
         c, d = jnp.cos(phase), jnp.sin(phase)
         C, S, N = jnp.sum(c, axis=1), jnp.sum(d, axis=1), s.shape[1]
         Q = jnp.sqrt(jnp.mean(C * C + S * S, axis=0)) / N
-        by_phase = (S[:, None] * c - C[:, None] * d) / (len(waves) * N * N * Q)  # slope of Q
+        # the slope of Q
+        by_phase = (S[:, None] * c - C[:, None] * d) / (len(waves) * N * N * Q[None, None])
         pull = self.T * self.stiffness * (Q - self.centre)
-        push = -pull * jnp.einsum("kd,knb->dnb", waves, by_phase)
+        push = -pull[None, None] * jnp.einsum("kd,knb->dnb", waves, by_phase)
         return U + 0.5 * pull * (Q - self.centre), F + push / L[:, None], W
 
     def seen(self, s, L, *_):
