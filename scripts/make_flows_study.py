@@ -35,7 +35,7 @@ B, FRAMES = 64, 400  # replicas of the reference, and how often they were looked
 T, P = study.T0, study.P0
 V0 = {"solid": 107.09, "liquid": 116.37}  # volumes of the absolute free energies
 LARGE = (4, 4, 4)
-PARTS = {"umbrella": 18, "line": 16}  # of runs between the phases
+PARTS = {"umbrella": 10, "line": 8}  # of runs between the phases
 V_LARGE = {"solid": 253.85, "liquid": 276.83}
 
 
@@ -204,7 +204,7 @@ def cross(part: int, at: tuple[float, float], kind: str, rows: int = 8, frames: 
         )  # fmt: skip
         return dict(
             Q=run.Q, V=run.V, walker=run.walker, centres=run.centres, s=run.last.s, L=run.last.L,
-            accepted=run.accepted, cost=run.evaluations,
+            accepted=run.accepted, cost=run.evaluations, penalty=run.penalty,
         )  # fmt: skip
 
     once(f"{kind}/{part}", make)
@@ -331,7 +331,7 @@ def numbers(part: str) -> dict:
 def crossing(part: dict) -> umbrella.Crossing:
     return umbrella.Crossing(
         part["Q"], part["V"], part["walker"], part["centres"], Configs(part["s"], part["L"]),
-        float(part["accepted"]), int(part["cost"]),
+        float(part["accepted"]), int(part["cost"]), part["penalty"],
     )  # fmt: skip
 
 
@@ -381,7 +381,9 @@ def finish() -> None:
     for kind in ("umbrella", "line"):
         parts = sorted((PARTIAL / kind).glob("*.npz"), key=lambda f: int(f.stem))
         run = umbrella.continued([crossing(numbers(f"{kind}/{f.stem}")) for f in parts])
-        found[f"{kind}/counts"] = umbrella.orders(run).counts.astype(np.uint32)
+        seen = umbrella.orders(run)
+        found[f"{kind}/counts"] = seen.counts.astype(np.uint32)
+        found[f"{kind}/lift"] = np.asarray(seen.lift, np.float32)
         found[f"{kind}/passages"] = np.array(
             [umbrella.passages(crossing(numbers(f"{kind}/{f.stem}"))) for f in parts]
         )

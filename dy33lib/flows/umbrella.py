@@ -4,6 +4,11 @@ The order of the crystal is Q, from about 0 in the liquid to about 1 in the crys
 replicas at values of Q between; they exchange their configurations (Sugita et al. 2000), and
 `mbar` takes the springs out again. What is left is the density of Q at constant pressure, and the
 two phases are its two peaks. This uses none of the formulas of `absolute`.
+
+Q is the mean over four directions, and a crystal whose layers are stacked otherwise has the full
+order along one of them and none along the others: it has the Q of a half-frozen liquid, and runs
+between the phases end in it. A penalty on unequal directions keeps them out; what it does to the
+phases themselves is taken out exactly.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,8 +31,8 @@ def _waves(cells: tuple[int, int, int]) -> np.ndarray:
     return signs * np.array(cells)
 
 
-def order(s: Float[Array, "3 N B"], cells: tuple[int, int, int]) -> Float[Array, " B"]:
-    """Q = the root of the mean of abs(rho_k)^2 over N^2, over four reciprocal vectors k.
+def directions(s: Float[Array, "3 N B"], cells: tuple[int, int, int]) -> Float[Array, "4 B"]:
+    """abs(rho_k)^2 over N^2, along each of four reciprocal vectors k.
 
     Args:
         s: positions over the edges.
@@ -35,11 +40,24 @@ def order(s: Float[Array, "3 N B"], cells: tuple[int, int, int]) -> Float[Array,
     """
     phase = 2 * jnp.pi * jnp.einsum("kd,dnb->knb", jnp.asarray(_waves(cells), s.dtype), s)
     C, S = jnp.sum(jnp.cos(phase), axis=1), jnp.sum(jnp.sin(phase), axis=1)
-    return jnp.sqrt(jnp.mean(C * C + S * S, axis=0)) / s.shape[1]
+    return (C * C + S * S) / s.shape[1] ** 2
+
+
+def order(s: Float[Array, "3 N B"], cells: tuple[int, int, int]) -> Float[Array, " B"]:
+    """Q = the root of the mean of abs(rho_k)^2 over N^2, over four reciprocal vectors k.
+
+    Args:
+        s: positions over the edges.
+        cells: number of cubic cells along each edge, of the crystal that is asked for.
+    """
+    return jnp.sqrt(jnp.mean(directions(s, cells), axis=0))
 
 
 class Held(eqx.Module):
-    """A potential with a spring on the order, U + T stiffness / 2 (Q - centre)^2.
+    """A potential with a spring on the order, and a penalty on unequal directions.
+
+    U + T stiffness / 2 (Q - centre)^2 + T even / 2 times the sum of (a_k - their mean)^2, with a_k
+    from :func:`directions`.
 
     Attributes:
         centre: of the spring, for each replica.
@@ -47,6 +65,7 @@ class Held(eqx.Module):
         stiffness: of the spring, over k_B T.
         cells: see :func:`order`.
         potential: energies, forces, virials by s and L.
+        even: strength of the penalty, over k_B T.
     """
 
     centre: Float[Array, " B"]
@@ -54,24 +73,30 @@ class Held(eqx.Module):
     stiffness: float = eqx.field(static=True)
     cells: tuple[int, int, int] = eqx.field(static=True)
     potential: Callable = eqx.field(static=True)
+    even: float = eqx.field(static=True, default=0.0)
 
     def __call__(self, s, L):
-        """Energies, forces and virials, the spring's included."""
+        """Energies, forces and virials, those of spring and penalty included."""
         U, F, W = self.potential(s, L)
         waves = 2 * jnp.pi * jnp.asarray(_waves(self.cells), s.dtype)
         phase = jnp.einsum("kd,dnb->knb", waves, s)
         c, d = jnp.cos(phase), jnp.sin(phase)
         C, S, N = jnp.sum(c, axis=1), jnp.sum(d, axis=1), s.shape[1]
-        Q = jnp.sqrt(jnp.mean(C * C + S * S, axis=0)) / N
-        # the slope of Q
-        by_phase = (S[:, None] * c - C[:, None] * d) / (len(waves) * N * N * Q[None, None])
-        pull = self.T * self.stiffness * (Q - self.centre)
-        push = -pull[None, None] * jnp.einsum("kd,knb->dnb", waves, by_phase)
-        return U + 0.5 * pull * (Q - self.centre), F + push / L[:, None], W
+        a = (C * C + S * S) / N**2
+        apart, Q = a - jnp.mean(a, axis=0)[None], jnp.sqrt(jnp.mean(a, axis=0))
+        stretch = Q - self.centre
+        held = 0.5 * self.stiffness * stretch**2 + 0.5 * self.even * jnp.sum(apart**2, axis=0)
+        by_a = (self.stiffness * stretch / (2 * len(waves) * Q))[None] + self.even * apart
+        by_phase = (2 / N**2 * by_a)[:, None] * (S[:, None] * c - C[:, None] * d)
+        push = -self.T * jnp.einsum("kd,knb->dnb", waves, by_phase)
+        return U + self.T * held, F + push / L[:, None], W
 
     def seen(self, s, L, *_):
-        """Order and volume."""
-        return order(s, self.cells), jnp.prod(L, axis=0)
+        """Order, volume, and the penalty over k_B T."""
+        a = directions(s, self.cells)
+        mean = jnp.mean(a, axis=0)
+        penalty = 0.5 * self.even * jnp.sum((a - mean[None]) ** 2, axis=0)
+        return jnp.sqrt(mean), jnp.prod(L, axis=0), penalty
 
     def exchange(self, s, L, key):
         """Neighbours in the row of centres swap configurations as Metropolis has it."""
@@ -101,6 +126,7 @@ class Crossing(NamedTuple):
         last: the configurations at the end, to go on from.
         accepted: part of the exchanges between neighbours that were accepted.
         evaluations: of forces, of all replicas together.
+        penalty: on unequal directions, over k_B T; None for none.
     """
 
     Q: Float[np.ndarray, "F W R"]
@@ -110,12 +136,13 @@ class Crossing(NamedTuple):
     last: Configs
     accepted: float
     evaluations: int
+    penalty: Float[np.ndarray, "F W R"] | None = None
 
 
 def cross(
     start: Configs, T: float, P: float, cells: tuple[int, int, int], *, centres=None,
-    stiffness: float = 3000.0, frames: int = 2000, every: int = 3, warmup: int = 400,
-    leaps: int = 8, potential: Callable = lj_forces, key: Array,
+    stiffness: float = 3000.0, even: float = 100.0, frames: int = 2000, every: int = 3,
+    warmup: int = 400, leaps: int = 8, potential: Callable = lj_forces, key: Array,
 ) -> Crossing:  # fmt: skip
     """Sample between liquid and crystal at constant pressure, with exchanges along the row.
 
@@ -127,6 +154,7 @@ def cross(
         cells: see :func:`order`.
         centres: of the springs; 26 from 0.10 to 0.85 unless given.
         stiffness: of the springs, over k_B T.
+        even: strength of the penalty on unequal directions, see :class:`Held`.
         frames: how often to exchange and look.
         every: sweeps between.
         warmup: sweeps before.
@@ -143,7 +171,8 @@ def cross(
     if B % W:
         raise ValueError(f"start must have rows of {W} replicas, got {B}")
     kind = start.s.dtype
-    held = Held(jnp.asarray(np.tile(row, B // W), kind), T, stiffness, cells, potential)
+    centre = jnp.asarray(np.tile(row, B // W), kind)
+    held = Held(centre, T, stiffness, cells, potential, even)
     run = simulate(
         start, jnp.full(B, T, kind), jnp.full(B, P, kind), frames, every=every, warmup=warmup,
         leaps=leaps, potential=held, observe=held.seen, exchange=held.exchange, key=key,
@@ -153,10 +182,12 @@ def cross(
     for frame, come in enumerate(origin):
         here = here[come]
         walker[frame] = here
-    Q, V = (np.asarray(v, float).reshape(frames, B // W, W).swapaxes(1, 2) for v in run.seen)
+    Q, V, penalty = (
+        np.asarray(v, float).reshape(frames, B // W, W).swapaxes(1, 2) for v in run.seen
+    )
     swaps = 2 * np.mean(origin[:, :-1] == np.arange(1, B)) * (B - 1) / (B - B // W)
     walker = walker.reshape(frames, B // W, W).swapaxes(1, 2)
-    return Crossing(Q, V, walker, row, run.last, float(swaps), run.evaluations * B)
+    return Crossing(Q, V, walker, row, run.last, float(swaps), run.evaluations * B, penalty)
 
 
 def continued(parts: Sequence[Crossing]) -> Crossing:
@@ -175,6 +206,7 @@ def continued(parts: Sequence[Crossing]) -> Crossing:
         np.concatenate([p.Q for p in parts]), np.concatenate([p.V for p in parts]),
         np.concatenate(walkers), parts[0].centres, parts[-1].last,
         float(np.mean([p.accepted for p in parts])), sum(p.evaluations for p in parts),
+        np.concatenate([np.zeros_like(p.Q) if p.penalty is None else p.penalty for p in parts]),
     )  # fmt: skip
 
 
@@ -199,12 +231,14 @@ class Orders(NamedTuple):
         middles: of the bins.
         centres: of the springs.
         stiffness: of the springs, over k_B T.
+        lift: sums of exp(penalty) over what is in each bin, bins x rows; None without a penalty.
     """
 
     counts: Int[np.ndarray, "bins W R"]
     middles: Float[np.ndarray, " bins"]
     centres: Float[np.ndarray, " W"]
     stiffness: float
+    lift: Float[np.ndarray, "bins R"] | None = None
 
 
 def orders(run: Crossing, stiffness: float = 3000.0, bins: int = 500) -> Orders:
@@ -219,11 +253,19 @@ def orders(run: Crossing, stiffness: float = 3000.0, bins: int = 500) -> Orders:
     _, W, R = run.Q.shape
     counts = [[np.bincount(place[:, w, r], minlength=bins) for r in range(R)] for w in range(W)]
     middles = (np.arange(bins) + 0.5) / bins
-    return Orders(np.moveaxis(np.array(counts), -1, 0), middles, run.centres, stiffness)
+    lift = None
+    if run.penalty is not None:
+        lift = np.zeros((bins, R))
+        rows = np.broadcast_to(np.arange(R), place.shape)
+        np.add.at(lift, (place, rows), np.exp(run.penalty))
+    return Orders(np.moveaxis(np.array(counts), -1, 0), middles, run.centres, stiffness, lift)
 
 
 def profile(seen: Orders, rows=None) -> Float[np.ndarray, " bins"]:
     """Minus the logarithm of the probability of each bin without springs; inf if never seen.
+
+    At a given Q the springs are the same for all, so the penalty is taken out bin by bin, by the
+    mean of exp(penalty).
 
     Args:
         seen: histograms.
@@ -239,6 +281,10 @@ def profile(seen: Orders, rows=None) -> Float[np.ndarray, " bins"]:
     found = mbar(table, np.append(by_centre.sum(axis=0), 0), times=times[hit])
     free = np.full(len(times), np.inf)
     free[hit] = -found.log_weights[-1]
+    if seen.lift is not None:
+        lift = seen.lift if rows is None else seen.lift[:, rows]
+        free[hit] -= np.log(lift.sum(axis=1)[hit] / times[hit])
+        free[hit] += log_sum(-free[hit])
     return free
 
 
