@@ -1,10 +1,10 @@
 """Make the configurations and free energies of chapter 5 that take too long for the chapter.
 
-    python scripts/make_flows_study.py run trial reference grid absolute cold umbrella line
+    python scripts/make_flows_study.py run trial reference grid absolute cold umbrella line trapped
     python scripts/make_flows_study.py run large published networks worst maps authors
     python scripts/make_flows_study.py finish
 
-About two hours of one core; parts that are done are skipped. Writes, into `dy33lib/data`,
+About three hours of one core; parts that are done are skipped. Writes, into `dy33lib/data`,
 
 - `flows_reference.npz`: configurations of the reference state and of a second one, see `pack`;
 - `flows_study.npz`: all numbers, see `finish`.
@@ -35,7 +35,7 @@ B, FRAMES = 64, 400  # replicas of the reference, and how often they were looked
 T, P = study.T0, study.P0
 V0 = {"solid": 107.09, "liquid": 116.37}  # volumes of the absolute free energies
 LARGE = (4, 4, 4)
-PARTS = {"umbrella": 10, "line": 8}  # of runs between the phases
+PARTS = {"umbrella": 10, "line": 8, "trapped": 10}  # of runs between the phases
 V_LARGE = {"solid": 253.85, "liquid": 276.83}
 
 
@@ -185,7 +185,10 @@ def published() -> None:
 
 
 def cross(part: int, at: tuple[float, float], kind: str, rows: int = 8, frames: int = 1000) -> None:
-    """Rows that begin in the crystal and in the liquid by turns, and go on from part to part."""
+    """Rows that begin in the crystal and in the liquid by turns, and go on from part to part.
+
+    Of the kinds, "trapped" is without a penalty on unequal directions.
+    """
 
     def make() -> dict:
         W = 26
@@ -200,6 +203,7 @@ def cross(part: int, at: tuple[float, float], kind: str, rows: int = 8, frames: 
             s, L = jnp.asarray(before["s"]), jnp.asarray(before["L"])
         run = umbrella.cross(
             Configs(s, L), *at, study.CELLS, frames=frames, warmup=1000 if part == 0 else 60,
+            even=0.0 if kind == "trapped" else 100.0,
             key=jax.random.key(100 + part + (50 if kind == "line" else 0)),
         )  # fmt: skip
         return dict(
@@ -341,7 +345,8 @@ def finish() -> None:
     Configurations: `<phase>/s`, `<phase>/V`, see `study.Packed`. Numbers: `grid/<phase>/U`, `V`
     (frames x states x replicas) and the lowest and highest order of each run; free energies of each
     repeat (`absolute/...`, `cold/...`, `second/...`, `published/...`); histograms of the order
-    (`umbrella/counts`, `line/counts`); weights of flows (`networks/...`), effective samples and
+    (`umbrella/counts`, `line/counts`, `trapped/counts`), passages by
+    part and the directions of the last configurations; weights of flows (`networks/...`), effective samples and
     free energies from many configurations (`maps/...`); evaluations of forces (`cost/...`).
     """
     configs, found = {}, {}
@@ -378,15 +383,16 @@ def finish() -> None:
         for cells in (study.CELLS, LARGE):
             V = trial(phase, cells)["L"][3::4].astype(float).prod(axis=1)
             found[f"volumes/{phase}-{4 * int(np.prod(cells))}"] = V.astype(np.float32)
-    for kind in ("umbrella", "line"):
+    for kind in PARTS:
         parts = sorted((PARTIAL / kind).glob("*.npz"), key=lambda f: int(f.stem))
-        run = umbrella.continued([crossing(numbers(f"{kind}/{f.stem}")) for f in parts])
+        each = [crossing(numbers(f"{kind}/{f.stem}")) for f in parts]
+        run = umbrella.continued(each)
         seen = umbrella.orders(run)
         found[f"{kind}/counts"] = seen.counts.astype(np.uint32)
         found[f"{kind}/lift"] = np.asarray(seen.lift, np.float32)
-        found[f"{kind}/passages"] = np.array(
-            [umbrella.passages(crossing(numbers(f"{kind}/{f.stem}"))) for f in parts]
-        )
+        so_far = [umbrella.passages(umbrella.continued(each[:k])) for k in range(1, len(each) + 1)]
+        found[f"{kind}/passages"] = np.diff(so_far, prepend=0)
+        found[f"{kind}/directions"] = np.asarray(umbrella.directions(run.last.s, study.CELLS))
         found[f"{kind}/accepted"] = np.array(run.accepted)
         found[f"cost/{kind}"] = np.array(run.evaluations)
     found |= weights()
@@ -409,9 +415,9 @@ def main() -> None:
         if part in ("trial", "reference", "grid"):
             for phase in study.PHASES:
                 {"trial": trial, "reference": reference, "grid": grid}[part](phase)
-        elif part in ("umbrella", "line"):
+        elif part in PARTS:
             for k in range(PARTS[part]):
-                cross(k, (T, P) if part == "umbrella" else study.HIGH, part)
+                cross(k, study.HIGH if part == "line" else (T, P), part)
         else:
             {
                 "absolute": all_absolute, "cold": cold, "large": large, "published": published,
