@@ -1,7 +1,7 @@
 """Make the configurations and free energies of chapter 5 that take too long for the chapter.
 
     python scripts/make_flows_study.py run trial reference grid absolute cold umbrella line trapped
-    python scripts/make_flows_study.py run large published networks worst maps authors
+    python scripts/make_flows_study.py run large published networks worst maps both authors
     python scripts/make_flows_study.py finish
 
 About three hours of one core; parts that are done are skipped. Writes, into `dy33lib/data`,
@@ -214,19 +214,23 @@ def cross(part: int, at: tuple[float, float], kind: str, rows: int = 8, frames: 
     once(f"{kind}/{part}", make)
 
 
-def train(phase: str, seed: int, terms: int, packed: study.Packed, state, name: str) -> dict:
-    """Weights of one flow, trained on the replicas that are not in its fold."""
+def train(configs: Configs, seed: int, terms: int, state, name: str, longer: int = 1) -> dict:
+    """Weights of one flow."""
 
     def make() -> dict:
-        train_on, _ = study.fold(packed.V.shape[1], seed)
-        configs = study.unpack(packed, train_on)
         found = study.trained(
-            configs, state, terms, steps=study.STEPS[terms], batch=64, key=jax.random.key(70 + seed)
-        )
+            configs, state, terms, steps=longer * study.STEPS[terms], batch=64,
+            key=jax.random.key(70 + seed),
+        )  # fmt: skip
         leaves = jax.tree.leaves(eqx.filter(found.flow, eqx.is_inexact_array))
         return {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
 
-    return once(f"networks/{name}-{phase}-{terms}-{seed}", make)
+    return once(f"networks/{name}-{terms}-{seed}", make)
+
+
+def training_part(packed: study.Packed, seed: int) -> Configs:
+    """Replicas that are not in the fold of the seed."""
+    return study.unpack(packed, study.fold(packed.V.shape[1], seed)[0])
 
 
 def thinned(found: dict, every: int, frames: int) -> study.Packed:
@@ -241,14 +245,29 @@ def networks() -> None:
         packed = thinned(reference(phase), 25, 16)
         for seed in study.SEEDS:
             for terms in (0, study.TERMS):
-                train(phase, seed, terms, packed, (T, P), "reference")
+                part = training_part(packed, seed)
+                train(part, seed, terms, (T, P), f"reference-{phase}")
+
+
+def of_both(seed: int) -> Configs:
+    """Configurations of both phases, for one network that serves them both."""
+    parts = [training_part(thinned(reference(phase), 25, 16), seed) for phase in study.PHASES]
+    return Configs(*(jnp.concatenate(x, axis=-1) for x in zip(*parts, strict=True)))
+
+
+def both() -> None:
+    """The same for both phases together, trained as long as two flows."""
+    for seed in study.SEEDS:
+        train(of_both(seed), seed, study.TERMS, (T, P), "reference-both", longer=2)
+    for phase in study.PHASES:
+        both_map(phase)
 
 
 def worst() -> study.Packed:
     """A second reference for the liquid, at the state of the grid that the first serves worst."""
     found = sampled("worst", "liquid", study.CELLS, B, study.WORST, 5)
     packed = thinned(found, 66, 6)
-    train("liquid", 0, study.TERMS, packed, study.WORST, "worst")
+    train(training_part(packed, 0), 0, study.TERMS, study.WORST, "worst-liquid")
     return packed
 
 
@@ -270,6 +289,18 @@ def authors() -> dict:
     return once("authors/work", make)
 
 
+def judged(flow, many: study.Packed, at) -> dict:
+    """Effective samples of each seed's test replicas, and free energies from all of them."""
+    log_w = study.log_weights_at(study.pooled(flow, many, (T, P), at), at)
+    tables = log_w.reshape(len(at), *many.V.shape)
+    tests = [study.fold(many.V.shape[1], seed)[1] for seed in study.SEEDS]
+    found = [lfep(w) for w in tables]
+    return {
+        "ess": np.array([[ess(w[:, t]) for w in tables] for t in tests]),
+        "value": np.array([d.value for d in found]), "error": np.array([d.error for d in found]),
+    }  # fmt: skip
+
+
 def maps(phase: str) -> dict:
     """Effective samples and free energies at all states, from many test configurations."""
 
@@ -285,16 +316,27 @@ def maps(phase: str) -> dict:
                 for seed in study.SEEDS
             ]
         for label, flow in flows.items():
-            log_w = study.log_weights_at(study.pooled(flow, many, (T, P), at), at)
-            tables = log_w.reshape(len(at), *many.V.shape)
-            tests = [study.fold(many.V.shape[1], seed)[1] for seed in study.SEEDS]
-            out[f"{label}/ess"] = np.array([[ess(w[:, t]) for w in tables] for t in tests])
-            found = [lfep(w) for w in tables]
-            out[f"{label}/value"] = np.array([d.value for d in found])
-            out[f"{label}/error"] = np.array([d.error for d in found])
+            out |= {f"{label}/{name}": v for name, v in judged(flow, many, at).items()}
         return out
 
     return once(f"maps/{phase}", make)
+
+
+def both_map(phase: str) -> dict:
+    """Effective samples and free energies by the one network for both phases."""
+
+    def make() -> dict:
+        flows = [
+            study.shipped(
+                weights(), f"reference-both-{study.TERMS}-{seed}", of_both(seed), (T, P),
+                study.TERMS,
+            )
+            for seed in study.SEEDS
+        ]  # fmt: skip
+        found = judged(flows, thinned(reference(phase), 5, 80), study.states()[1:])
+        return {f"both/{name}": value for name, value in found.items()}
+
+    return once(f"maps/both-{phase}", make)
 
 
 def all_maps() -> None:
@@ -344,10 +386,10 @@ def finish() -> None:
 
     Configurations: `<phase>/s`, `<phase>/V`, see `study.Packed`. Numbers: `grid/<phase>/U`, `V`
     (frames x states x replicas) and the lowest and highest order of each run; free energies of each
-    repeat (`absolute/...`, `cold/...`, `second/...`, `published/...`); histograms of the order
-    (`umbrella/counts`, `line/counts`, `trapped/counts`), passages by
-    part and the directions of the last configurations; weights of flows (`networks/...`), effective samples and
-    free energies from many configurations (`maps/...`); evaluations of forces (`cost/...`).
+    repeat (`absolute/...`, `cold/...`, `second/...`, `published/...`); histograms of the order,
+    passages by part and the directions of the last configurations (`umbrella/...`, `line/...`,
+    `trapped/...`); weights of flows (`networks/...`), effective samples and free energies from many
+    configurations (`maps/...`); evaluations of forces (`cost/...`).
     """
     configs, found = {}, {}
     for phase in study.PHASES:
@@ -397,7 +439,8 @@ def finish() -> None:
         found[f"cost/{kind}"] = np.array(run.evaluations)
     found |= weights()
     for phase in study.PHASES:
-        found |= {f"maps/{phase}/{k}": v for k, v in maps(phase).items() if k != "seconds"}
+        for made in (maps(phase), both_map(phase)):
+            found |= {f"maps/{phase}/{k}": v for k, v in made.items() if k != "seconds"}
     found["maps/worst"] = worst_map()["ess"]
     found |= {f"authors/{name}": authors()[name] for name in ("forward", "backward")}
     np.savez_compressed(DATA / "flows_reference.npz", **configs)
@@ -421,7 +464,8 @@ def main() -> None:
         else:
             {
                 "absolute": all_absolute, "cold": cold, "large": large, "published": published,
-                "networks": networks, "worst": worst, "maps": all_maps, "authors": authors,
+                "networks": networks, "worst": worst, "maps": all_maps, "both": both,
+                "authors": authors,
             }[part]()  # fmt: skip
 
 
