@@ -387,9 +387,10 @@ def finish() -> None:
     Configurations: `<phase>/s`, `<phase>/V`, see `study.Packed`. Numbers: `grid/<phase>/U`, `V`
     (frames x states x replicas) and the lowest and highest order of each run; free energies of each
     repeat (`absolute/...`, `cold/...`, `second/...`, `published/...`); histograms of the order,
-    passages by part and the directions of the last configurations (`umbrella/...`, `line/...`,
-    `trapped/...`); weights of flows (`networks/...`), effective samples and free energies from many
-    configurations (`maps/...`); evaluations of forces (`cost/...`).
+    differences of free energies, passages by part and the directions of the last configurations
+    (`umbrella/...`, `line/...`, `trapped/...`); weights of flows (`networks/...`), effective
+    samples and free energies from many configurations (`maps/...`); evaluations of forces
+    (`cost/...`).
     """
     configs, found = {}, {}
     for phase in study.PHASES:
@@ -410,7 +411,7 @@ def finish() -> None:
             ).mean(axis=0)
         found[f"cost/reference/{phase}"] = reference(phase)["cost"]
     packed = worst()
-    configs |= {"worst/s": packed.s[..., :63], "worst/V": packed.V[:, :63]}
+    configs |= {"worst/s": packed.s[:5, ..., :63], "worst/V": packed.V[:5, :63]}
     for part in (
         "absolute/einstein200", "absolute/einstein400", "absolute/soft", "absolute/soft-more",
         "absolute/ladder", "absolute/ladder-more",
@@ -430,14 +431,16 @@ def finish() -> None:
         each = [crossing(numbers(f"{kind}/{f.stem}")) for f in parts]
         run = umbrella.continued(each)
         seen = umbrella.orders(run)
-        found[f"{kind}/counts"] = seen.counts.astype(np.uint32)
-        found[f"{kind}/lift"] = np.asarray(seen.lift, np.float32)
+        found[f"{kind}/gap"] = np.array(umbrella.crossing_gap(seen)[:2])
+        if kind != "trapped":  # its histograms are of no use
+            found[f"{kind}/counts"] = seen.counts.astype(np.uint32)
+            found[f"{kind}/lift"] = np.asarray(seen.lift, np.float32)
         so_far = [umbrella.passages(umbrella.continued(each[:k])) for k in range(1, len(each) + 1)]
         found[f"{kind}/passages"] = np.diff(so_far, prepend=0)
         found[f"{kind}/directions"] = np.asarray(umbrella.directions(run.last.s, study.CELLS))
         found[f"{kind}/accepted"] = np.array(run.accepted)
         found[f"cost/{kind}"] = np.array(run.evaluations)
-    found |= weights()
+    found |= {name: value for name, value in weights().items() if "-both-" not in name}
     for phase in study.PHASES:
         for made in (maps(phase), both_map(phase)):
             found |= {f"maps/{phase}/{k}": v for k, v in made.items() if k != "seconds"}
