@@ -5,10 +5,11 @@ replicas at values of Q between; they exchange their configurations (Sugita et a
 `mbar` takes the springs out again. What is left is the density of Q at constant pressure, and the
 two phases are its two peaks. This uses none of the formulas of `absolute`.
 
-Q is the mean over four directions, and a crystal whose layers are stacked otherwise has the full
-order along one of them and none along the others: it has the Q of a half-frozen liquid, and runs
-between the phases end in it. A penalty on unequal directions keeps them out; what it does to the
-phases themselves is taken out exactly.
+Q is the mean over four directions, and a twin, the same crystal mirrored in one of its close-packed
+planes, has the full order along one of them and none along the others. It fits into the box as well
+and has the Q of a half-frozen liquid: runs between the phases end in it. A penalty on unequal
+directions makes twins rare. They are not counted, and what the penalty does to all others is taken
+out exactly.
 """
 
 from collections.abc import Callable, Sequence
@@ -231,7 +232,8 @@ class Orders(NamedTuple):
         middles: of the bins.
         centres: of the springs.
         stiffness: of the springs, over k_B T.
-        lift: sums of exp(penalty) over what is in each bin, bins x rows; None without a penalty.
+        lift: sums of exp(penalty) over what is in each bin, twins left out, bins x rows; None
+            without a penalty.
     """
 
     counts: Int[np.ndarray, "bins W R"]
@@ -241,14 +243,23 @@ class Orders(NamedTuple):
     lift: Float[np.ndarray, "bins R"] | None = None
 
 
-def orders(run: Crossing, stiffness: float = 3000.0, bins: int = 500) -> Orders:
+def orders(run: Crossing, stiffness: float = 3000.0, bins: int = 500, twin: float = 5.0) -> Orders:
     """Histograms of the orders from 0 to 1.
+
+    With a penalty, twins can be told from the rest: those are below 3 k_B T, or 4, if its strength
+    is 100, and twins about 13.
 
     Args:
         run: from :func:`cross` or :func:`continued`.
         stiffness: of the springs, over k_B T.
         bins: between 0 and 1; springs should not change much over one.
+        twin: penalty, over k_B T, from which on a configuration is a twin and does not count.
+
+    Raises:
+        ValueError: if `twin` is not positive.
     """
+    if not twin > 0:
+        raise ValueError(f"twin must be positive, got {twin}")
     place = np.minimum((run.Q * bins).astype(int), bins - 1)
     _, W, R = run.Q.shape
     counts = [[np.bincount(place[:, w, r], minlength=bins) for r in range(R)] for w in range(W)]
@@ -257,7 +268,8 @@ def orders(run: Crossing, stiffness: float = 3000.0, bins: int = 500) -> Orders:
     if run.penalty is not None:
         lift = np.zeros((bins, R))
         rows = np.broadcast_to(np.arange(R), place.shape)
-        np.add.at(lift, (place, rows), np.exp(run.penalty))
+        weight = np.exp(np.minimum(run.penalty, twin))
+        np.add.at(lift, (place, rows), np.where(run.penalty < twin, weight, 0.0))
     return Orders(np.moveaxis(np.array(counts), -1, 0), middles, run.centres, stiffness, lift)
 
 
@@ -265,7 +277,7 @@ def profile(seen: Orders, rows=None) -> Float[np.ndarray, " bins"]:
     """Minus the logarithm of the probability of each bin without springs; inf if never seen.
 
     At a given Q the springs are the same for all, so the penalty is taken out bin by bin, by the
-    mean of exp(penalty).
+    mean of exp(penalty), which is 0 for twins: the probability is that among all but twins.
 
     Args:
         seen: histograms.
@@ -283,7 +295,8 @@ def profile(seen: Orders, rows=None) -> Float[np.ndarray, " bins"]:
     free[hit] = -found.log_weights[-1]
     if seen.lift is not None:
         lift = seen.lift if rows is None else seen.lift[:, rows]
-        free[hit] -= np.log(lift.sum(axis=1)[hit] / times[hit])
+        with np.errstate(divide="ignore"):  # a bin of twins alone
+            free[hit] -= np.log(lift.sum(axis=1)[hit] / times[hit])
         free[hit] += log_sum(-free[hit])
     return free
 
