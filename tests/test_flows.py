@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import quad
 
 from dy33lib import flows
 from dy33lib.flows import layers
@@ -39,6 +40,30 @@ def test_the_chain_is_an_integral_over_gaps(T, P):
     assert (ends[0] - ends[1]) / 2e-4 == pytest.approx(length / T, rel=1e-5)
 
 
+def test_the_published_liquid_has_its_critical_point_and_second_virial_coefficient():
+    """What it was made to have: a point of inflection at (1.086, 0.319), with P = 0.101.
+
+    The coefficient is that of the potential, by quadrature; the fit has it to half a per cent.
+    """
+
+    def pressure(T, density, h=1e-4):
+        slope = flows.published_liquid(T, density + h) - flows.published_liquid(T, density - h)
+        return density * T * (1 + density * slope / (2 * h))
+
+    near = [pressure(1.086, 0.319 + h) for h in (-0.01, -0.001, 0.0, 0.001, 0.01)]
+    assert near[2] == pytest.approx(0.101, abs=5e-4)
+    assert abs(near[3] - near[1]) / 0.002 < 1e-4
+    assert abs(near[4] - 2 * near[2] + near[0]) / 1e-4 < 0.01
+    for T in (0.8, 1.2, 2.0, 4.0):
+
+        def mayer(r, T=T):
+            u = 4 * (r**-12 - r**-6) - 4 * (2.5**-12 - 2.5**-6)
+            return -2 * np.pi * r * r * np.expm1(-u / T)
+
+        exact = quad(mayer, 1e-2, 0.7)[0] + quad(mayer, 0.7, 2.5)[0]
+        assert flows.published_liquid(T, 1e-6) / 1e-6 == pytest.approx(exact, rel=0.006)
+
+
 def test_exact_systems_refuse(unchecked):
     for function in (flows.ideal_gas_gibbs, flows.takahashi_gibbs):
         bad: list[tuple[tuple, str]] = [
@@ -49,6 +74,10 @@ def test_exact_systems_refuse(unchecked):
         for arguments, message in bad:
             with pytest.raises(ValueError, match=message):
                 function(*arguments)
+    with pytest.raises(ValueError, match="T must be positive and finite, got 0"):
+        flows.published_liquid(0.0, 0.8)
+    with pytest.raises(ValueError, match="density must be positive and finite, got -0.8"):
+        flows.published_liquid(1.2, -0.8)
 
 
 # Estimators --------------------------------------------------------------------------------------
@@ -377,6 +406,19 @@ def test_weights_without_a_map_are_differences_of_energies():
     np.testing.assert_allclose(
         flows.log_weights(None, s, L, (1.2, 6.1), T, P), expected, rtol=1e-12
     )
+
+
+def test_weights_on_the_way_back_undo_those_on_the_way_there():
+    """Bennett's method needs them so; with four steps in time they differ by 1e-7 of 1."""
+    flow, s, L = flow_of(steps=4, size=0.01)
+    T, P = jnp.array([1.4, 0.9, 1.2]), jnp.array([9.0, 4.0, 8.0])
+    there = flow(s, L, T, P)
+    forward = flows.log_weights(flow, s, L, (1.2, 6.1), T, P)
+    back = flows.log_weights_back(flow, *there[:2], (1.2, 6.1), T, P)
+    assert float(jnp.abs(forward).max()) > 1
+    np.testing.assert_allclose(back, -forward, atol=1e-4)
+    with pytest.raises(ValueError, match="P must be positive and finite, got -1"):
+        flows.log_weights_back(flow, *there[:2], (1.2, -1.0), T, P)
 
 
 def test_a_flow_without_terms_leaves_positions_alone():

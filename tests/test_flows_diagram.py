@@ -11,7 +11,7 @@ import pytest
 from dy33lib import flows
 from dy33lib.flows import study
 from dy33lib.flows.estimators import Difference, jackknife
-from dy33lib.particles import Configs, lj_energy
+from dy33lib.particles import Configs, fcc, lj_energy
 
 KEY = jax.random.key(0)
 
@@ -82,6 +82,40 @@ def test_weighted_means():
         found = flows.means(log_w + shift, U, V)
         w = np.exp(log_w)
         assert found == pytest.approx((np.average(U, weights=w), np.average(V, weights=w)))
+
+
+def test_virial_and_energy_of_a_power_law_fluctuate_as_one():
+    """W = n/3 U for r^-n, whatever the volume does; noise in W takes R down to sd / root."""
+    rng = np.random.default_rng(0)
+    V = 100 + rng.normal(size=4000)
+    U = 3 * rng.normal(size=4000) - 50 * (V - 100)
+    R, gamma = flows.correlation(U, 4 * U + 7 * (V - 100) + 2, V)
+    assert (R, gamma) == (pytest.approx(1.0), pytest.approx(4.0))
+    R, gamma = flows.correlation(U, 4 * U + 9 * rng.normal(size=4000), V)
+    assert R == pytest.approx(0.8, abs=0.02) and gamma == pytest.approx(4.0, abs=0.2)
+    R, gamma = flows.correlation(U, -4 * U, V)
+    assert (R, gamma) == (pytest.approx(-1.0), pytest.approx(-4.0))
+
+
+def test_isomorphs_have_the_pressure_of_scaled_configurations():
+    """P = (N T - dU / d ln V) / V, the slope by differences, where (T / T0) = (V0 / V)^gamma."""
+    box = fcc((3, 3, 3), 1.0)
+    s = box.s[..., None] + 0.01 * jax.random.normal(KEY, (3, 108, 5))
+    configs = Configs(s, 4.8 * jnp.ones((3, 5)))
+    P, shift = flows.isomorph(configs, 1.2, 5.5, 1.6)
+    assert shift == pytest.approx(-np.log(1.6 / 1.2) / 5.5)
+    L, h = configs.L * np.exp(shift / 3), 1e-5
+    ends = [lj_energy(s, L * np.exp(x / 3)) for x in (-h, h)]
+    slope = np.asarray(ends[1] - ends[0]) / (2 * h)
+    V = np.prod(np.asarray(L), axis=0)
+    assert P == pytest.approx(np.mean((108 * 1.6 - slope) / V), rel=1e-6)
+    for T0, gamma, T, message in (
+        (0.0, 5.5, 1.6, "T must be positive and finite"),
+        (1.2, -5.5, 1.6, "gamma must be positive and finite, got -5.5"),
+        (1.2, 5.5, np.inf, "T must be positive and finite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            flows.isomorph(configs, T0, gamma, T)
 
 
 def test_impossible_lines_are_refused(unchecked):
@@ -267,7 +301,7 @@ def test_each_configuration_is_mapped_by_the_flow_that_has_not_seen_it():
     np.testing.assert_allclose(plain.U, np.tile(U0, (2, 1)), atol=1e-4)
 
 
-def test_sweeps_have_the_weights_of_their_states(unchecked):
+def test_sweeps_have_the_weights_of_their_states():
     """By hand, from energies and volumes after a map that swells by a fifth."""
     packed, at, swell = sparse(), np.array([[1.2, 6.1], [1.0, 3.0]]), 1.2
     configs = study.unpack(packed)
