@@ -76,7 +76,7 @@ def test_exact_systems_refuse(unchecked):
                 function(*arguments)
     with pytest.raises(ValueError, match="T must be positive and finite, got 0"):
         flows.published_liquid(0.0, 0.8)
-    with pytest.raises(ValueError, match="density must be positive and finite, got -0.8"):
+    with pytest.raises(ValueError, match=r"density must be positive and finite, got -0\.8"):
         flows.published_liquid(1.2, -0.8)
 
 
@@ -368,7 +368,7 @@ def test_the_map_commutes_with_the_symmetries_of_the_box():
 
 
 def nothing(s, L):
-    return jnp.zeros_like(L[0]), jnp.zeros_like(s), jnp.zeros_like(L)
+    return jnp.zeros_like(L[0])
 
 
 class Shifted(eqx.Module):
@@ -391,7 +391,7 @@ def test_the_ideal_gas_is_mapped_exactly():
             (1.2, 6.1),
             jnp.full(500, T),
             jnp.full(500, P),
-            nothing,  # pyright: ignore
+            nothing,
         )
         assert float(jnp.std(ln_w)) < 1e-10
         gain = flows.ideal_gas_gibbs(64, T, P) - flows.ideal_gas_gibbs(64, 1.2, 6.1)
@@ -414,11 +414,11 @@ def test_weights_on_the_way_back_undo_those_on_the_way_there():
     T, P = jnp.array([1.4, 0.9, 1.2]), jnp.array([9.0, 4.0, 8.0])
     there = flow(s, L, T, P)
     forward = flows.log_weights(flow, s, L, (1.2, 6.1), T, P)
-    back = flows.log_weights_back(flow, *there[:2], (1.2, 6.1), T, P)
+    back = flows.log_weights_back(flow, there[0], there[1], (1.2, 6.1), T, P)
     assert float(jnp.abs(forward).max()) > 1
     np.testing.assert_allclose(back, -forward, atol=1e-4)
     with pytest.raises(ValueError, match="P must be positive and finite, got -1"):
-        flows.log_weights_back(flow, *there[:2], (1.2, -1.0), T, P)
+        flows.log_weights_back(flow, there[0], there[1], (1.2, -1.0), T, P)
 
 
 def test_a_flow_without_terms_leaves_positions_alone():

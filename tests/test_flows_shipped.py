@@ -77,7 +77,7 @@ def test_a_flow_trained_anew_moves_volumes_as_that_which_ships(shipped, packed):
     P = jnp.asarray(study.guess(np.array([0.9, 1.6])), jnp.float32)
     shifts = [np.asarray(f.condition(T, P)[0]) for f in (mine, theirs)]
     assert shifts[1][0] > 0.03 and shifts[1][1] < -0.03
-    np.testing.assert_allclose(*shifts, atol=0.005)
+    np.testing.assert_allclose(shifts[0], shifts[1], atol=0.005)
 
 
 def test_the_crossing_that_ships_has_the_gap_that_ships(shipped):

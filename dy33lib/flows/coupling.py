@@ -345,6 +345,6 @@ class CouplingFlow(eqx.Module):
         self, s: Float[Array, "3 N B"], L: Float[Array, "3 B"],
         T: Float[Array, " B"], P: Float[Array, " B"],
     ) -> tuple[Float[Array, "3 N B"], Float[Array, "3 B"], Float[Array, " B"]]:  # fmt: skip
-        """Back to the reference state, and the logarithm of the Jacobian; as :meth:`__call__`."""
+        """Back to the reference state, and the logarithm of the Jacobian on the way."""
         self._check(s, T, P)
         return self._mapped(s, L, T, P, True)

@@ -180,7 +180,7 @@ velocity.defvjp(_velocity_forward, _velocity_backward)
 def drifted(
     x: Float[Array, "3 N B"], box: Float[Array, " 3"], a: Float[Array, "K B"], steps: int
 ) -> tuple[Float[Array, "3 N B"], Float[Array, " B"]]:
-    """Positions after a unit of time with :func:`velocity`, and the logarithm of their Jacobian.
+    """Positions after a unit of time with `velocity`, and the logarithm of their Jacobian.
 
     Args:
         x: positions over (V/N)^(1/3).

@@ -56,7 +56,7 @@ class Fit(NamedTuple):
 
     Attributes:
         laws: one law a reaction.
-        params: their parameters, as in :func:`.simulate`.
+        params: their parameters, as in :func:`~dy33lib.sindy.kinetics.simulate`.
         chi2: squared residuals of the extents in units of the noise.
         dof: degrees of freedom, measured extents minus parameters.
         bic: chi2 plus the number of parameters times the logarithm of the number of samples.
@@ -254,7 +254,7 @@ def fisher(
         substeps: Runge-Kutta steps from one sample to the next.
 
     Raises:
-        ValueError: as in :func:`.simulate`, or if sigma is not positive.
+        ValueError: as in :func:`~dy33lib.sindy.kinetics.simulate`, or if sigma is not positive.
     """
     s = sensitivities(laws, params, c0, nu, t, substeps=substeps)
     scaled = check_stoichiometry(nu) / check_sigma(sigma, np.shape(c0)[1])[:, None]
@@ -289,7 +289,7 @@ def predict(
 ) -> tuple[Float[np.ndarray, "E T R"], Float[np.ndarray, "E T R P"]]:
     """Extents and their derivatives by the logarithms of the parameters.
 
-    Unlike :func:`.simulate` it lets a law go on when what it consumes is used up.
+    Unlike :func:`~dy33lib.sindy.kinetics.simulate` it lets a law go on when what it consumes is used up.
 
     Raises:
         ValueError: as in :func:`.sensitivities`.
