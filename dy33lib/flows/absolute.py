@@ -145,8 +145,8 @@ def anharmonic(
 ) -> Difference:  # fmt: skip
     """Free energy of the fcc crystal less that of :func:`harmonic_crystal`, at low temperature.
 
-    By :func:`~dy33lib.flows.estimators.bar` between independent draws of the harmonic crystal, which is Gaussian, and
-    configurations of the crystal, both with their centre of mass at rest.
+    By :func:`~dy33lib.flows.estimators.bar` between independent draws of the harmonic crystal,
+    which is Gaussian, and configurations of the crystal, both with their centre of mass at rest.
 
     Args:
         cells: number of cubic cells along each edge.
@@ -198,7 +198,7 @@ def anharmonic(
 
 
 def _chain(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
-    """Differences along windows by :func:`~dy33lib.flows.estimators.bar`, added up, for each repeat.
+    """Differences along windows by `bar`, added up, for each repeat.
 
     Args:
         forward: reduced energy of the next window less its own, frames x windows x repeats.
@@ -276,7 +276,7 @@ def einstein_crystal(
         key: for the random numbers.
 
     Returns:
-        By :func:`~dy33lib.flows.estimators.bar` along the windows; by the rule, from the same configurations.
+        By `bar` along the windows; by the rule, from the same configurations.
 
     Raises:
         ValueError: as in :func:`~dy33lib.particles.simulate`; if stiffness is not positive.
@@ -370,7 +370,9 @@ def soft_core(
     liquid: Configs, T: float, *, windows: int = 21, frames: int = 1500, every: int = 3,
     warmup: int = 300, pair: Callable = soft_pair, key: Array,
 ) -> Route:  # fmt: skip
-    """Free energy of a liquid from the ideal gas, along soft potentials, by :func:`~dy33lib.flows.estimators.bar`.
+    """Free energy of a liquid from the ideal gas, along soft potentials.
+
+    The windows are joined by :func:`~dy33lib.flows.estimators.bar`.
 
     beta F = ln N! - N ln V at the start of the way, where nothing acts.
 

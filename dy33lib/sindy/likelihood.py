@@ -289,7 +289,8 @@ def predict(
 ) -> tuple[Float[np.ndarray, "E T R"], Float[np.ndarray, "E T R P"]]:
     """Extents and their derivatives by the logarithms of the parameters.
 
-    Unlike :func:`~dy33lib.sindy.kinetics.simulate` it lets a law go on when what it consumes is used up.
+    Unlike :func:`~dy33lib.sindy.kinetics.simulate` it lets a law go on when what it consumes is
+    used up.
 
     Raises:
         ValueError: as in :func:`.sensitivities`.
