@@ -426,12 +426,12 @@ def test_weights_on_the_way_back_undo_those_on_the_way_there():
 
 
 def test_both_ways_together_have_the_free_energy_of_the_ideal_gas():
-    """Bennett's estimate is exact for any map, and this one is far from the best.
+    """Bennett's estimate is right for any map; this one shrinks volumes by a fourth.
 
-    Differences over stated errors of twelve seeds: 0.0 and 0.9. Without the Jacobian on the way
-    back, or with its sign turned, estimates are off by many tens of errors.
+    Over 200 seeds differences were -0.1 +- 1.0 stated errors. Without the Jacobian on the way back
+    they are 6 of them off, and with its sign turned 12.
     """
-    flow, _, _ = flow_of(terms=0, size=0.02)
+    flow, _, _ = flow_of(terms=0, size=0.3)
     start, T, P, n = (1.2, 6.1), 1.3, 8.0, 500
     exact = flows.ideal_gas_gibbs(64, T, P) - flows.ideal_gas_gibbs(64, *start)
     s, at = jnp.zeros((3, 64, n)), (jnp.full(n, T), jnp.full(n, P))
@@ -447,8 +447,6 @@ def test_both_ways_together_have_the_free_energy_of_the_ideal_gas():
         back = -flows.log_weights_back(flow, s, there, start, *at, nothing)
         found = flows.bar(np.asarray(forward), np.asarray(back))
         z.append((found.value - exact) / found.error)
-    moved = jnp.log(flow(s, here, *at)[1] / here)[0]
-    print(np.mean(z), np.std(z), moved[:3], found, exact)
     assert abs(np.mean(z)) < 1.2 and 0.4 < np.std(z) < 1.8
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from dy33lib import flows
-from dy33lib.flows import study
+from dy33lib.flows import diagram, study
 from dy33lib.flows.estimators import Difference, jackknife
-from dy33lib.particles import Configs, fcc, lj_energy
+from dy33lib.particles import Configs, fcc, lj_energy, pair_forces
 
 KEY = jax.random.key(0)
 
@@ -116,6 +116,35 @@ def test_isomorphs_have_the_pressure_of_scaled_configurations():
     ):
         with pytest.raises(ValueError, match=message):
             flows.isomorph(configs, T0, gamma, T)
+
+
+def test_isomorphs_of_an_inverse_power_law_are_exact(monkeypatch):
+    """r^-n, without a cut-off: R = 1, gamma = n/3, P as T^(1 + 1/gamma), U over T the same.
+
+    All from configurations at several volumes, by forces of pairs and not by numbers at hand.
+    """
+    n = 9
+
+    def soft(s, L):
+        return pair_forces(s, L, lambda r2: (r2 ** (-n / 2), n * r2 ** (-n / 2 - 1)))
+
+    monkeypatch.setattr(diagram, "_forces", soft)
+    box = fcc((2, 2, 3), 1.0)
+    s = box.s[..., None] + 0.02 * jax.random.normal(KEY, (3, 48, 40))
+    edges = 3.6 * jnp.exp(0.02 * jax.random.normal(KEY, (1, 40))) * jnp.array([[1], [1], [1.5]])
+    configs = Configs(s, edges)
+    U, _, W = soft(s, edges)
+    R, gamma = flows.correlation(U, jnp.mean(W, axis=0), jnp.prod(edges, axis=0))
+    assert (R, gamma) == (pytest.approx(1.0, abs=1e-12), pytest.approx(n / 3, rel=1e-12))
+    here, shift = flows.isomorph(configs, 1.2, gamma, 1.2)
+    assert shift == 0.0
+    V = np.prod(np.asarray(edges), axis=0)
+    assert here == pytest.approx(np.mean((48 * 1.2 + n / 3 * np.asarray(U)) / V), rel=1e-12)
+    for T in (0.8, 2.0):
+        P, shift = flows.isomorph(configs, 1.2, gamma, T)
+        assert P / here == pytest.approx((T / 1.2) ** (1 + 1 / gamma), rel=1e-12)
+        there = soft(s, edges * np.exp(shift / 3))[0]
+        np.testing.assert_allclose(there / T, U / 1.2, rtol=1e-12)
 
 
 def test_impossible_lines_are_refused(unchecked):

@@ -62,6 +62,16 @@ def test_the_order_of_a_gas_goes_as_one_over_the_root():
         np.testing.assert_allclose(order(moved, (3, 3, 3)), Q, atol=1e-12)
 
 
+def test_each_direction_of_a_gas_has_one_over_the_number():
+    """N a_k has the mean 1 for each k, and Q^2 is the mean of the four."""
+    s = jax.random.uniform(KEY, (3, 32, 2000))
+    a = np.asarray(directions(s, (3, 4, 5)))
+    assert a.shape == (4, 2000)
+    assert (np.abs(32 * a.mean(axis=1) - 1) < 4 * 32 * a.std(axis=1) / np.sqrt(2000)).all()
+    np.testing.assert_allclose(np.asarray(order(s, (3, 4, 5))) ** 2, a.mean(axis=0), rtol=1e-12)
+    assert np.abs(np.corrcoef(a) - np.eye(4)).max() < 0.1  # four directions, not one of them twice
+
+
 def test_springs_pull_along_the_slope_of_the_order():
     """Forces of the whole are what autodiff finds, in a box of three edges; the virial is U's.
 
