@@ -39,11 +39,11 @@ EXERCISES = {
         hint="The error is the root of (1/ESS - 1) / n.",
     ),
     "ch05.ex4": Exercise(
-        answer=lambda: np.log(108) * 1.2 / 9.35,
+        answer=lambda: np.log(108) * 1.2 / 9.25,
         mistakes=(
-            Mistake(lambda: np.log(108) / 9.35, "G is over k_B T here."),
+            Mistake(lambda: np.log(108) / 9.25, "G is over k_B T here."),
             Mistake(
-                lambda: np.log(108) * 1.2 / 9.35 / 108,
+                lambda: np.log(108) * 1.2 / 9.25 / 108,
                 "Not per particle: the whole box changes its phase.",
             ),
         ),
