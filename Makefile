@@ -6,6 +6,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS = 1
 export XLA_FLAGS = --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1
 export PYTHONHASHSEED = 0
+export MALLOC_ARENA_MAX = 1
 PORT ?= 8000
 WORKERS ?= 2
 SOURCES := dy33lib tests tools scripts benchmarks book/_ext

@@ -1,7 +1,7 @@
 """Make the configurations and free energies of chapter 5 that take too long for the chapter.
 
     python scripts/make_flows_study.py run trial reference grid absolute cold umbrella line trapped
-    python scripts/make_flows_study.py run large published networks worst maps both authors
+    python scripts/make_flows_study.py run large published networks worst maps both again authors
     python scripts/make_flows_study.py finish
 
 About three hours of one core; parts that are done are skipped. Writes, into `dy33lib/data`,
@@ -25,7 +25,7 @@ import equinox as eqx  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from dy33lib.flows import absolute, ess, lfep, study, umbrella  # noqa: E402
+from dy33lib.flows import absolute, ess, lfep, log_weights_back, study, umbrella  # noqa: E402
 from dy33lib.particles import Configs, simulate  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,6 +113,7 @@ def whole_grid(phase: str) -> dict:
         archive = {f"grid/{phase}/{name}": runs[name] for name in ("U", "V")}
         archive |= {f"grid/{phase}/low": runs["Q"].min(axis=0)}
         archive |= {f"grid/{phase}/high": runs["Q"].max(axis=0)}
+        archive |= {f"grid/{phase}/drop": study.drop(runs["U"])}
         every = study.grid(archive, phase)
         found = [every.at(*state) for state in study.states()[1:]]
         return {name: np.array([getattr(d, name) for d in found]) for name in ("value", "error")}
@@ -322,6 +323,27 @@ def maps(phase: str) -> dict:
     return once(f"maps/{phase}", make)
 
 
+def again() -> dict:
+    """The liquid at the lowest temperature of the line, simulated anew and mapped back."""
+
+    def make() -> dict:
+        state = min(study.TEMPERATURES), study.guess(min(study.TEMPERATURES))
+        run = study.reference(
+            "liquid", B, 100, state=state, every=8, warmup=600, key=jax.random.key(77)
+        )
+        part = training_part(thinned(reference("liquid"), 25, 16), 0)
+        name = f"reference-liquid-{study.TERMS}-0"
+        flow = study.shipped(weights(), name, part, (T, P), study.TERMS)
+        back = eqx.filter_jit(log_weights_back)
+        at = [jnp.full(B, x, jnp.float32) for x in state]
+        found = [
+            back(flow, s, L, (T, P), *at) for s, L in zip(run.s[1::2], run.L[1::2], strict=True)
+        ]
+        return {"back": np.asarray(jnp.stack(found), np.float32)}
+
+    return once("again/liquid", make)
+
+
 def both_map(phase: str) -> dict:
     """Effective samples and free energies by the one network for both phases."""
 
@@ -385,12 +407,12 @@ def finish() -> None:
     """Collect what ships.
 
     Configurations: `<phase>/s`, `<phase>/V`, see `study.Packed`. Numbers: `grid/<phase>/U`, `V`
-    (frames x states x replicas) and the lowest and highest order of each run; free energies of each
-    repeat (`absolute/...`, `cold/...`, `second/...`, `published/...`); histograms of the order,
-    differences of free energies, passages by part and the directions of the last configurations
-    (`umbrella/...`, `line/...`, `trapped/...`); weights of flows (`networks/...`), effective
-    samples and free energies from many configurations (`maps/...`); evaluations of forces
-    (`cost/...`).
+    (frames x states x replicas), the lowest and highest order of each run and the `drop` of its
+    energy; free energies of each repeat (`absolute/...`, `cold/...`, `second/...`,
+    `published/...`); histograms of the order, differences of free energies, passages by part and
+    the directions of the last configurations (`umbrella/...`, `line/...`, `trapped/...`); weights
+    of flows (`networks/...`), effective samples and free energies from many configurations
+    (`maps/...`), weights on the way back (`again/back`); evaluations of forces (`cost/...`).
     """
     configs, found = {}, {}
     for phase in study.PHASES:
@@ -402,6 +424,7 @@ def finish() -> None:
             found[f"grid/{phase}/{name}"] = grid_of[name][3::4].astype(np.float32)
         found[f"grid/{phase}/low"] = grid_of["Q"].min(axis=0)
         found[f"grid/{phase}/high"] = grid_of["Q"].max(axis=0)
+        found[f"grid/{phase}/drop"] = study.drop(grid_of["U"].astype(float)).astype(np.float32)
         found |= {f"grid/{phase}/{name}": value for name, value in whole_grid(phase).items()}
         found[f"cost/grid/{phase}"] = grid_of["cost"]
         for name in ("U", "V"):
@@ -445,6 +468,7 @@ def finish() -> None:
         for made in (maps(phase), both_map(phase)):
             found |= {f"maps/{phase}/{k}": v for k, v in made.items() if k != "seconds"}
     found["maps/worst"] = worst_map()["ess"]
+    found["again/back"] = again()["back"]
     found |= {f"authors/{name}": authors()[name] for name in ("forward", "backward")}
     np.savez_compressed(DATA / "flows_reference.npz", **configs)
     np.savez_compressed(DATA / "flows_study.npz", **found)
@@ -468,7 +492,7 @@ def main() -> None:
             {
                 "absolute": all_absolute, "cold": cold, "large": large, "published": published,
                 "networks": networks, "worst": worst, "maps": all_maps, "both": both,
-                "authors": authors,
+                "again": again, "authors": authors,
             }[part]()  # fmt: skip
 
 

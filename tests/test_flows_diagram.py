@@ -375,6 +375,7 @@ def archive(phase, F=12, B=6, seed=0):
     stayed = np.full((len(at), B), 0.8 if phase == "solid" else 0.2)
     return {
         f"grid/{phase}/U": np.zeros_like(V), f"grid/{phase}/V": V, f"grid/{phase}/{order}": stayed,
+        f"grid/{phase}/drop": np.full((len(at), B), 0.6),
     }  # fmt: skip
 
 
@@ -403,13 +404,39 @@ def test_the_grid_of_the_ideal_gas():
         assert U == 0.0 and V == pytest.approx((N + 1) * T / P, rel=0.01)
 
 
+def test_who_freezes_falls():
+    """Two replicas of a state fall by three deviations, one of them in the last fifth only.
+
+    Fifths of eight independent frames scatter by 0.35, and the lowest of five lies at 0.4; that
+    two of sixteen are odd moves the median and its deviation by 0.1 or so.
+    """
+    rng = np.random.default_rng(0)
+    U = -600 + 13 * rng.normal(size=(40, 3, 16))
+    U[32:, 1, 4] -= 39
+    U[:, 1, 9] -= 39
+    found = study.drop(U)
+    assert found.shape == (3, 16)
+    np.testing.assert_allclose(found[1, [4, 9]], 3.2, atol=0.8)
+    found[1, [4, 9]] = 0.4
+    assert found.max() < 1.2 and found.min() > -0.3 and found.mean() == pytest.approx(0.4, abs=0.1)
+    with pytest.raises(ValueError, match="U must have a multiple of five frames, got 12"):
+        study.drop(U[:12])
+    with pytest.raises(ValueError, match="U must have energies that differ, in every state"):
+        study.drop(np.zeros((5, 1, 2)))
+
+
 @pytest.mark.parametrize("phase", ["solid", "liquid"])
 def test_what_has_left_its_phase_is_left_out(phase):
     """Volumes of melted and frozen replicas are made useless: they would be seen."""
     data = archive(phase)
     left, V = (0.1 if phase == "solid" else 0.9), data[f"grid/{phase}/V"]
     order = data[f"grid/{phase}/{'low' if phase == 'solid' else 'high'}"]
-    order[7, 2], order[11, :3], order[30, 1:6] = left, left, left
+    order[11, :3], order[30, 1:6] = left, left
+    if phase == "solid":
+        order[7, 2] = left
+        data["grid/solid/drop"][8] = 3.0  # crystals may fall
+    else:
+        data["grid/liquid/drop"][7, 2] = 1.9  # frozen, but askew
     V[:, 7, 2], V[:, 11, :3], V[:, 30, 1:6] = 1e3, 1e3, 1e3
     found = study.grid(data, phase)
     kept = np.full(31, 6)

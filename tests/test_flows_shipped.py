@@ -85,6 +85,24 @@ def test_free_energies_come_back_from_a_fifth_of_the_configurations(shipped, pac
     assert max(worst) > 1  # without a map none of this holds
 
 
+def test_both_ways_meet_where_the_grid_is_off(shipped, packed):
+    """The liquid at 0.9: the flow there, a new simulation back, and what ships of the flow alone."""
+    archive, at = shipped[0], np.array([[0.9, study.guess(0.9)]])
+    row = int(np.argmin(np.abs(study.states()[1:] - at).sum(axis=1)))
+    train, test = study.fold(63, 0)
+    made = study.shipped(
+        archive, "reference-liquid-8-0", study.unpack(packed["liquid"], train), START, study.TERMS
+    )
+    found = study.sweep(made, study.unpack(packed["liquid"], test), START, at)
+    there = study.log_weights_at(found, at)[0].reshape(16, -1)
+    both = flows.bar(-there, -archive["again/back"].astype(float))
+    value, error = (archive[f"maps/liquid/pair/{name}"][row] for name in ("value", "error"))
+    assert abs(both.value - value) < 4 * np.hypot(both.error, error)
+    assert both.error < 0.03
+    grid, its = (archive[f"grid/liquid/{name}"][row] for name in ("value", "error"))
+    assert both.value - grid > 3 * np.hypot(both.error, its)
+
+
 def test_a_flow_trained_anew_moves_volumes_as_that_which_ships(shipped, packed):
     """The shift of ln V at the ends of the line, for the liquid: 0.05, found again within 0.005."""
     configs = study.unpack(packed["liquid"], study.fold(63, 0)[0])

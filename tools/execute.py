@@ -25,6 +25,9 @@ ONE_CORE = {
     "OPENBLAS_NUM_THREADS": "1",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "JAX_PLATFORMS": "cpu",
+    # One heap: else each thread in which XLA compiles keeps what it has freed to itself. Binder has
+    # the same, from the file `start`.
+    "MALLOC_ARENA_MAX": "1",
     # Without this, a kernel that inherits it would execute something else than a reader does.
     "PYTHONHASHSEED": "0",
 }

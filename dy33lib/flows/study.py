@@ -316,20 +316,50 @@ class Grid(NamedTuple):
         return means(-(U + P * V) / T - found.log_mixture, U, V)
 
 
-def grid(archive: Mapping[str, np.ndarray], phase: str, between: float = 0.5) -> Grid:
+def drop(U: Float[np.ndarray, "F K R"]) -> Float[np.ndarray, "K R"]:
+    """How far each replica's energy fell below that of its state.
+
+    The lowest mean of a fifth of its run, in standard deviations of single frames, both about the
+    state's median, so that few replicas do not matter. A liquid stays within 1.2; a crystal, in
+    whatever direction it grew, falls by 2 to 4.
+
+    Args:
+        U: energies, frames x states x replicas.
+
+    Raises:
+        ValueError: if the number of frames is no multiple of five, or all energies are alike.
+    """
+    if len(U) % 5 or not len(U):
+        raise ValueError(f"U must have a multiple of five frames, got {len(U)}")
+    middle = np.median(U, axis=(0, 2), keepdims=True)
+    spread = 1.4826 * np.median(np.abs(U - middle), axis=(0, 2), keepdims=True)
+    if not spread.all():
+        raise ValueError("U must have energies that differ, in every state")
+    fifths = np.mean(U.reshape(5, -1, *U.shape[1:]), axis=1)
+    return -((fifths - middle) / spread).min(axis=0)
+
+
+def grid(
+    archive: Mapping[str, np.ndarray], phase: str, between: float = 0.5, deep: float = 1.2
+) -> Grid:
     """The grid of simulations that ships.
 
     A crystal that melts, or a liquid that freezes, has left the phase: its whole run is left out,
-    and so is a state that half of its replicas have left.
+    and so is a state that half of its replicas have left. The order tells a crystal from the rest,
+    but only one in the direction that it is made for; a liquid that freezes does so in any, and
+    gives itself away by its energy.
 
     Args:
         archive: what ships.
         phase: "solid" or "liquid".
         between: order that divides the phases, see :func:`~dy33lib.flows.umbrella.order`.
+        deep: :func:`drop` from which on a liquid has frozen.
     """
     U, V = (np.asarray(archive[f"grid/{phase}/{name}"], float) for name in "UV")
-    solid = phase == "solid"
-    stayed = archive["grid/solid/low"] > between if solid else archive["grid/liquid/high"] < between
+    if phase == "solid":
+        stayed = archive["grid/solid/low"] > between
+    else:
+        stayed = (archive["grid/liquid/high"] < between) & (archive["grid/liquid/drop"] < deep)
     stayed = stayed & (stayed.mean(axis=1, keepdims=True) > 0.5)
     at, F = states(), U.shape[0]
 
