@@ -335,9 +335,9 @@ def again() -> dict:
         name = f"reference-liquid-{study.TERMS}-0"
         flow = study.shipped(weights(), name, part, (T, P), study.TERMS)
         back = eqx.filter_jit(log_weights_back)
-        at = [jnp.full(B, x, jnp.float32) for x in state]
+        t, p = (jnp.full(B, x, jnp.float32) for x in state)
         found = [
-            back(flow, s, L, (T, P), *at) for s, L in zip(run.s[1::2], run.L[1::2], strict=True)
+            back(flow, s, L, (T, P), t, p) for s, L in zip(run.s[1::2], run.L[1::2], strict=True)
         ]
         return {"back": np.asarray(jnp.stack(found), np.float32)}
 

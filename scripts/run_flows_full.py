@@ -202,5 +202,7 @@ if __name__ == "__main__":
     chosen = parser.parse_args()
     sizes = (Profile.small if chosen.small else Profile.full)(chosen.flow)
     if chosen.steps is not None:
+        if chosen.steps < 5:
+            parser.error(f"--steps must be at least 5, got {chosen.steps}")
         sizes = replace(sizes, steps=chosen.steps)
     main(chosen.phase, chosen.flow, sizes, chosen.seed)

@@ -196,3 +196,12 @@ def test_every_package_is_installed():
         for path in (ROOT / "dy33lib").rglob("__init__.py")
     }
     assert set(settings["packages"]) == packages
+
+
+def test_binder_and_the_makefile_have_one_heap():
+    """What is measured here is what Binder has, whose memory is short."""
+    start = ROOT / "start"
+    assert start.stat().st_mode & 0o111, "Binder runs start itself"
+    script = start.read_text()
+    assert "export MALLOC_ARENA_MAX=1\n" in script and script.endswith('exec "$@"\n')
+    assert "\nexport MALLOC_ARENA_MAX = 1\n" in (ROOT / "Makefile").read_text()

@@ -86,7 +86,7 @@ def test_free_energies_come_back_from_a_fifth_of_the_configurations(shipped, pac
 
 
 def test_both_ways_meet_where_the_grid_is_off(shipped, packed):
-    """The liquid at 0.9: the flow there, a new simulation back, and what ships of the flow alone."""
+    """The liquid at 0.9: the flow there, a new simulation back, and the flow alone as it ships."""
     archive, at = shipped[0], np.array([[0.9, study.guess(0.9)]])
     row = int(np.argmin(np.abs(study.states()[1:] - at).sum(axis=1)))
     train, test = study.fold(63, 0)

@@ -412,6 +412,8 @@ def test_impossible_crossings_are_refused(unchecked):
         ({}, -1.0, 1.0, "T must be positive and finite, got -1"),
         ({}, 1.0, np.inf, "P must be positive and finite, got inf"),
         ({"centres": [0.1, 0.2], "frames": 0}, 1.0, 1.0, "frames must be at least 1, got 0"),
+        ({"stiffness": 0.0}, 1.0, 1.0, "stiffness must be positive and finite, got 0"),
+        ({"even": np.nan}, 1.0, 1.0, "even must be at least 0 and finite, got nan"),
     ):
         with pytest.raises(ValueError, match=message):
             cross(start, T, P, (1, 1, 1), key=KEY, **changes)  # pyright: ignore[reportArgumentType]

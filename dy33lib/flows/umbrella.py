@@ -164,9 +164,14 @@ def cross(
         key: for the random numbers.
 
     Raises:
-        ValueError: as in :func:`~dy33lib.particles.simulate`; if replicas are not in rows.
+        ValueError: as in :func:`~dy33lib.particles.simulate`; if replicas are not in rows, the
+            stiffness is not positive, or the penalty negative.
     """
     check_state(T, P)
+    if not 0 < stiffness < np.inf:
+        raise ValueError(f"stiffness must be positive and finite, got {stiffness}")
+    if not 0 <= even < np.inf:
+        raise ValueError(f"even must be at least 0 and finite, got {even}")
     row = np.linspace(0.10, 0.85, 26) if centres is None else np.asarray(centres, float)
     B, W = start.L.shape[1], len(row)
     if B % W:
