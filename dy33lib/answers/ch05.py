@@ -7,6 +7,7 @@ from dy33lib.exercises import Exercise, Mistake
 EXERCISES = {
     "ch05.ex1": Exercise(
         answer=lambda: -108 * np.log(1.6 / 15 * 6.1 / 1.2),
+        rtol=2e-3,
         mistakes=(
             Mistake(
                 lambda: 108 * np.log(1.6 / 15 * 6.1 / 1.2),
