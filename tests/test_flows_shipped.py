@@ -99,6 +99,8 @@ def test_both_ways_meet_where_the_grid_is_off(shipped, packed):
     value, error = (archive[f"maps/liquid/pair/{name}"][row] for name in ("value", "error"))
     assert abs(both.value - value) < 4 * np.hypot(both.error, error)
     assert both.error < 0.03
+    alone = flows.lfep(archive["again/back"].astype(float))
+    assert abs(alone.value + value) < 4 * np.hypot(alone.error, error)
     grid, its = (archive[f"grid/liquid/{name}"][row] for name in ("value", "error"))
     assert both.value - grid > 3 * np.hypot(both.error, its)
 

@@ -123,8 +123,8 @@ def test_training_changes_nothing_but_the_network_it_returns():
     found = flows.train(flow, configs, START, states, key=KEY, **SETTINGS)
     np.testing.assert_array_equal(configs.s, s)
     np.testing.assert_array_equal(configs.L, L)
-    for now, before in zip(jax.tree.leaves(eqx.filter(flow, eqx.is_array)), kept, strict=True):
-        np.testing.assert_array_equal(now, before)
+    for after, before in zip(jax.tree.leaves(eqx.filter(flow, eqx.is_array)), kept, strict=True):
+        np.testing.assert_array_equal(after, before)
     assert float(found.flow.middle) == float(flow.middle)
     assert float(flow.middle) == pytest.approx(np.log(np.prod(L, axis=0)).mean(), rel=1e-6)
     new, old = (f.condition.network.layers[-1].weight for f in (found.flow, flow))
